@@ -1,0 +1,58 @@
+//! What `wit-bindgen` makes of the contract. Nothing here is written by hand, and nothing else of the SDK is generated.
+//!
+//! The contract's two worlds are put together from three smaller ones, since both export `plugin` and one crate can hold
+//! the code of an export once. The linker adds up the worlds that a component uses; what it does not import is left out.
+
+#![allow(
+    clippy::all,
+    missing_docs,
+    unreachable_pub,
+    unsafe_code,
+    unused,
+    reason = "generated code keeps its generator's style; its lints depend on the target, so `expect` cannot be used"
+)]
+
+pub mod configurable {
+    wit_bindgen::generate!({
+        inline: "package witgate:sdk; world configurable { export witgate:auth/plugin@0.1.0; }",
+        path: "../../wit/auth@0.1.0",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_configurable",
+        type_section_suffix: "configurable",
+    });
+}
+
+pub mod policy {
+    wit_bindgen::generate!({
+        inline: "package witgate:sdk; world deciding {
+            import witgate:auth/log@0.1.0;
+            export witgate:auth/permission-policy@0.1.0;
+        }",
+        path: "../../wit/auth@0.1.0",
+        generate_all,
+        generate_unused_types: true,
+        additional_derives: [PartialEq, Eq],
+        pub_export_macro: true,
+        export_macro_name: "export_deciding",
+        type_section_suffix: "policy",
+    });
+}
+
+pub mod strategy {
+    wit_bindgen::generate!({
+        inline: "package witgate:sdk; world authenticating {
+            import witgate:auth/secrets@0.1.0;
+            export witgate:auth/authentication-strategy@0.1.0;
+        }",
+        path: "../../wit/auth@0.1.0",
+        with: {
+            "witgate:auth/types@0.1.0": crate::bindings::policy::witgate::auth::types,
+            "witgate:auth/secrets@0.1.0": generate,
+            "witgate:auth/authentication-strategy@0.1.0": generate,
+        },
+        pub_export_macro: true,
+        export_macro_name: "export_authenticating",
+        type_section_suffix: "strategy",
+    });
+}

@@ -1,0 +1,58 @@
+//! Builds the built-in strategies and the demo's policies from `guests/`, and embeds them in the binary.
+
+use std::env;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use witgate_guest_toolchain::{GuestBuild, GuestToolchain, Packages, guests_target_directory};
+
+fn main() -> ExitCode {
+    let Err(error) = embed_guests() else { return ExitCode::SUCCESS };
+    eprintln!("cannot build the guests that the binary brings: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+    ExitCode::FAILURE
+}
+
+/// Leaves `builtins.rs` and `sample_policies.rs` in `OUT_DIR`.
+fn embed_guests() -> Result<(), Box<dyn Error>> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    for input in ["guests/Cargo.toml", "guests/Cargo.lock", "guests/sdk", "guests/strategies", "guests/policies", "wit"]
+    {
+        println!("cargo::rerun-if-changed={}", repository.join(input).display());
+    }
+
+    let toolchain = GuestToolchain::find(|step| println!("cargo::warning={step}"))?;
+    let embed = |folder: &str, name: &str, documentation: &str| -> Result<String, Box<dyn Error>> {
+        let mut guests = toolchain.build(&GuestBuild {
+            manifest: &repository.join("guests/Cargo.toml"),
+            packages: Packages::Under(&repository.join("guests").join(folder)),
+            target_directory: &guests_target_directory(&out_dir, &repository),
+        })?;
+        guests.sort_by(|one, other| one.name.cmp(&other.name));
+        let mut code =
+            format!("/// {documentation}: the name and the component.\npub static {name}: &[(&str, &[u8])] = &[\n");
+        fs::create_dir_all(out_dir.join(folder))?;
+        for guest in &guests {
+            // A copy of its own: the next build of the guests may replace the file while this crate compiles.
+            let embedded = out_dir.join(folder).join(format!("{}.wasm", guest.name));
+            fs::copy(&guest.component, &embedded)?;
+            writeln!(code, "    ({:?}, include_bytes!({embedded:?})),", guest.name)?;
+        }
+        code.push_str("];\n");
+        Ok(code)
+    };
+    let strategies =
+        embed("strategies", "BUILTINS", "The strategies that the binary brings; a name is an `authProvider`")?;
+    fs::write(out_dir.join("builtins.rs"), strategies)?;
+    let policies = embed("policies", "SAMPLE_POLICIES", "The policies that `witgate demo` plays with")?;
+    fs::write(out_dir.join("sample_policies.rs"), policies)?;
+    Ok(())
+}

@@ -1,0 +1,407 @@
+//! The configuration of one witgate, read, checked and typed.
+//!
+//! [`Config::load`] reads the file once, gathers every problem that it can see
+//! without loading a plug-in or talking to anyone, and yields types that hold what
+//! the rest of the program needs and nothing that it would have to check again.
+//! It does not know plug-ins: whether an `authProvider` exists is known only when
+//! the plug-in folder is read.
+//!
+//! Promise: no text that this module yields, problems and notes included, holds a
+//! secret of the configuration.
+
+mod authentication;
+mod document;
+mod files;
+mod interpolation;
+mod kubeconfig;
+mod kubernetes;
+mod listener;
+mod report;
+mod section;
+mod suggestion;
+#[cfg(test)]
+mod tests;
+mod url;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use witgate_core::{ClusterDetails, PluginName, Redacted};
+
+use self::interpolation::Environment;
+use self::report::Report;
+use self::section::{Field, Scope, Section, Variables};
+
+/// A whole configuration, checked: nothing in it can be refused later except by the outside world.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The file that it was read from.
+    pub(crate) file: PathBuf,
+    /// Where the data plane listens.
+    pub(crate) listen: SocketAddr,
+    /// The data plane's certificate; none means plain HTTP.
+    pub(crate) tls: Option<TlsFiles>,
+    /// Where the admin routes listen; none means nowhere.
+    pub(crate) admin: Option<SocketAddr>,
+    /// Ways to find out who calls, in the order in which they are tried. Empty: nobody gets in.
+    pub(crate) authentication: Vec<AuthenticationMethod>,
+    /// Whether policies are asked.
+    pub(crate) permission: PermissionRule,
+    /// Where plug-ins stand.
+    pub(crate) plugins: PluginsConfig,
+    /// Where decisions are written; none means nowhere.
+    pub(crate) decision_log: Option<DecisionLogTarget>,
+    /// The clusters, in the order of the file; no two of one name.
+    pub(crate) clusters: Vec<ClusterConfig>,
+    /// Things ignored or defaulted that an operator should know.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The files of the data plane's TLS.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct TlsFiles {
+    /// The certificate chain as PEM, leaf first.
+    pub(crate) cert_file: PathBuf,
+    /// The leaf's private key as PEM.
+    pub(crate) key_file: PathBuf,
+    /// The authorities of client certificates; none means that none is asked for.
+    pub(crate) client_ca_file: Option<PathBuf>,
+}
+
+/// One way to find out who calls.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum AuthenticationMethod {
+    /// A signed token in `Authorization`.
+    Jwt(JwtConfig),
+    /// A token that stands in a file of tokens.
+    TokenFile(PathBuf),
+    /// The certificate of the TLS handshake.
+    ClientCertificate,
+    /// Everyone, as one user.
+    Anonymous {
+        /// The name that every caller gets.
+        user: String,
+        /// The groups that every caller gets.
+        groups: Vec<String>,
+    },
+}
+
+/// What makes a JWT believed, and who it says calls.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct JwtConfig {
+    /// The `iss` that a token must have.
+    pub(crate) issuer: Option<String>,
+    /// The audiences of which a token's `aud` must name one.
+    pub(crate) audiences: Vec<String>,
+    /// Where the keys come from.
+    pub(crate) keys: JwksSource,
+    /// The claim that holds the user's name.
+    pub(crate) username_claim: String,
+    /// The claim that holds the groups.
+    pub(crate) groups_claim: String,
+}
+
+/// Where a JSON Web Key Set comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum JwksSource {
+    /// A file, read again when it changes.
+    File(PathBuf),
+    /// A URL, fetched again when a token names a key that is not known.
+    Url(String),
+}
+
+/// Whether policies are asked (Backstage's `permission.enabled`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum PermissionRule {
+    /// Every request is judged.
+    Enabled,
+    /// Every authenticated caller may do everything.
+    Disabled,
+}
+
+/// Where plug-ins stand.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct PluginsConfig {
+    /// The drop-in folder.
+    pub(crate) directory: PathBuf,
+    /// Where compiled components are kept between starts; none means nowhere.
+    pub(crate) cache_directory: Option<PathBuf>,
+}
+
+/// Where decisions are written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum DecisionLogTarget {
+    /// Standard output.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// One cluster, checked, with the names of its secrets.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterConfig {
+    /// What a strategy may know of it.
+    pub(crate) details: ClusterDetails,
+    /// The strategy that yields its credential.
+    pub(crate) auth_provider: PluginName,
+    /// Shown by `GET /api/kubernetes/clusters`.
+    pub(crate) dashboard_url: Option<String>,
+    /// Shown by `GET /api/kubernetes/clusters`.
+    pub(crate) oidc_token_provider: Option<String>,
+    /// Whether a caller may ask for another identity with `Impersonate-*`.
+    pub(crate) allow_impersonation: bool,
+    /// Whether a caller's `Backstage-Kubernetes-Authorization` is sent upstream as it is.
+    pub(crate) allow_client_authorization: bool,
+    /// What its strategy may ask for, by name.
+    pub(crate) secrets: BTreeMap<String, SecretSource>,
+    /// Where it stands, for messages: file and key.
+    pub(crate) origin: String,
+}
+
+/// Where a secret comes from. It is read when it is asked for, so that a rotated file is seen.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum SecretSource {
+    /// It stood in the configuration.
+    Value(Redacted<String>),
+    /// A file holds it.
+    File(PathBuf),
+    /// A variable of the environment holds it.
+    Env(String),
+}
+
+/// Everything that is wrong with a configuration; never empty.
+#[derive(Debug)]
+pub(crate) struct ConfigErrors {
+    problems: Vec<String>,
+}
+
+impl ConfigErrors {
+    /// One text a problem, each naming file and key.
+    pub(crate) fn problems(&self) -> &[String] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl Config {
+    /// Reads and checks a configuration file; `environment` looks up `${VAR}` and `$env`.
+    ///
+    /// # Errors
+    /// With all problems found, when there is any.
+    pub(crate) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        Self::load_with_pod_mount(path, environment, Path::new(kubernetes::POD_MOUNT))
+    }
+
+    fn load_with_pod_mount(path: &Path, environment: Environment<'_>, mount: &Path) -> Result<Self, ConfigErrors> {
+        let report = Report::new(path.display().to_string());
+        let config = read(path, environment, mount, &report);
+        let (problems, notes) = report.finish();
+        match config {
+            Some(config) if problems.is_empty() => Ok(Self { notes, ..config }),
+            Some(_) | None => Err(ConfigErrors { problems }),
+        }
+    }
+}
+
+/// The configuration of a file; none where a problem was reported.
+fn read(path: &Path, environment: Environment<'_>, pod_mount: &Path, report: &Report) -> Option<Config> {
+    let text = files::read(path)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned()))
+        .map_err(|why| report.problem(0, "", why))
+        .ok()?;
+    let root = document::parse(&text).map_err(|error| report.problem(error.line, "", error.message)).ok()?;
+    let scope =
+        Scope { report, folder: path.parent().unwrap_or(Path::new("")), environment, variables: Variables::Filled };
+    let root = Field::root(&scope, &root);
+    if root.is_null() {
+        report.problem(0, "", "is empty; it needs at least `authentication` and `kubernetes` to be of use");
+        return None;
+    }
+    let section = root.section()?;
+
+    let listen = match section.optional("listen") {
+        Some(field) => listener::address(&field),
+        None => {
+            if !section.has("listen") {
+                section.field.note(format_args!("`listen` is not given; {LISTEN_DEFAULT} is used"));
+            }
+            Some(LISTEN_DEFAULT)
+        }
+    };
+    let tls_field = section.optional("tls");
+    let tls = tls_field.as_ref().and_then(Field::section).and_then(|tls| listener::tls(&tls));
+    let admin_field = section.optional("admin");
+    let admin = admin_field.as_ref().and_then(listener::address);
+    if let (Some(field), Some(admin), Some(listen)) = (&admin_field, admin, listen)
+        && admin == listen
+        && admin.port() != 0
+    {
+        field.problem(format_args!("`{admin}` is the address of `listen` too; give each its own port"));
+    }
+    let authentication = authentication(&section, tls.as_ref(), tls_field.is_some());
+    let permission = permission(&section);
+    let plugins = plugins(&section, &scope);
+    let decision_log = section.optional("decisionLog").map(|field| decision_log(&field));
+    let clusters = section.optional("kubernetes").map_or_else(Vec::new, |field| kubernetes::clusters(field, pod_mount));
+    if clusters.is_empty() {
+        section.field.note("there are no clusters: every request to one gets 404");
+    }
+    refuse_unknown_keys(&section);
+
+    Some(Config {
+        file: path.to_owned(),
+        listen: listen?,
+        tls,
+        admin,
+        authentication,
+        permission: permission?,
+        plugins: plugins?,
+        decision_log: match decision_log {
+            Some(target) => Some(target?),
+            None => None,
+        },
+        clusters,
+        notes: Vec::new(),
+    })
+}
+
+fn authentication(section: &Section<'_>, tls: Option<&TlsFiles>, tls_given: bool) -> Vec<AuthenticationMethod> {
+    let field = section.optional("authentication");
+    let methods = field.as_ref().map_or_else(Vec::new, authentication::methods);
+    let field = field.as_ref().unwrap_or(&section.field);
+    if methods.is_empty() {
+        field.note("no authentication method is given: nobody gets in");
+    }
+    // TLS files with a problem may yet have named the authorities.
+    let client_ca_missing = tls.map_or(!tls_given, |tls| tls.client_ca_file.is_none());
+    if client_ca_missing && methods.contains(&AuthenticationMethod::ClientCertificate) {
+        field.problem(
+            "`clientCertificate` needs `tls.clientCaFile`: the authorities that client certificates must chain to",
+        );
+    }
+    if methods.iter().any(|method| matches!(method, AuthenticationMethod::Anonymous { .. })) {
+        field.note("`anonymous`: a caller without credentials is let in under that name");
+    }
+    methods
+}
+
+fn permission(section: &Section<'_>) -> Option<PermissionRule> {
+    let Some(field) = section.optional("permission") else { return Some(PermissionRule::Enabled) };
+    let permission = field.section()?;
+    let enabled = permission.optional("enabled");
+    permission.refuse_rest();
+    match enabled.map(|field| field.boolean()) {
+        None | Some(Some(true)) => Some(PermissionRule::Enabled),
+        Some(Some(false)) => {
+            field.note("policies are switched off: every authenticated caller may do everything");
+            Some(PermissionRule::Disabled)
+        }
+        Some(None) => None,
+    }
+}
+
+fn plugins(section: &Section<'_>, scope: &Scope<'_>) -> Option<PluginsConfig> {
+    let plugins = match section.optional("plugins") {
+        Some(field) => Some(field.section()?),
+        None => None,
+    };
+    let directory = plugins.as_ref().and_then(|plugins| plugins.optional("directory"));
+    let cache_directory = plugins.as_ref().and_then(|plugins| plugins.optional("cacheDirectory"));
+    if let Some(plugins) = &plugins {
+        plugins.refuse_rest();
+    }
+    let (field, directory, shown) = match directory {
+        Some(field) => {
+            let (path, text) = field.path()?;
+            (field, path, text.shown)
+        }
+        None => {
+            section.field.note("`plugins.directory` is not given; `policies` beside this file is used");
+            (section.field.clone(), scope.folder.join(PLUGINS_DIRECTORY_DEFAULT), "`policies`".to_owned())
+        }
+    };
+    if !directory.is_dir() {
+        field.problem(format_args!(
+            "{shown} is not a folder; make it, or name the folder with your plug-ins in `plugins.directory`"
+        ));
+        return None;
+    }
+    // It is made when something is compiled.
+    let cache_directory = match cache_directory {
+        Some(field) => {
+            let (path, text) = field.path()?;
+            if path.exists() && !path.is_dir() {
+                field.problem(format_args!("{} is not a folder", text.shown));
+                return None;
+            }
+            Some(path)
+        }
+        None => None,
+    };
+    Some(PluginsConfig { directory, cache_directory })
+}
+
+fn decision_log(field: &Field<'_>) -> Option<DecisionLogTarget> {
+    let log = field.section()?;
+    let file = log.required("file", "where decisions are written; `-` is standard output");
+    log.refuse_rest();
+    let file = file?;
+    let (path, text) = file.path()?;
+    if text.text == "-" {
+        return Some(DecisionLogTarget::Stdout);
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder_exists = folder.as_os_str().is_empty() || folder.is_dir();
+    if path.is_dir() {
+        file.problem(format_args!("{} is a folder; it must be a file", text.shown));
+        return None;
+    }
+    if !folder_exists {
+        file.problem(format_args!("{} stands in a folder that does not exist", text.shown));
+        return None;
+    }
+    Some(DecisionLogTarget::File(path))
+}
+
+fn refuse_unknown_keys(section: &Section<'_>) {
+    for (key, field, meant) in section.rest() {
+        match meant {
+            Some(word) => field.problem(format_args!("unknown key; did you mean `{word}`?")),
+            None if BACKSTAGE_KEYS.contains(&key) => {
+                field.problem("unknown key; of Backstage's app-config, take only the `kubernetes` section over");
+            }
+            None => field.problem(format_args!("unknown key; known here: {}", section.known())),
+        }
+    }
+}
+
+/// Where the data plane listens when nobody says: this machine alone can reach it.
+const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7007);
+
+/// The drop-in folder when nobody names one.
+const PLUGINS_DIRECTORY_DEFAULT: &str = "policies";
+
+/// Sections of an app-config that someone may copy along with `kubernetes`.
+const BACKSTAGE_KEYS: [&str; 12] = [
+    "app",
+    "auth",
+    "backend",
+    "catalog",
+    "costInsights",
+    "homepage",
+    "integrations",
+    "organization",
+    "proxy",
+    "scaffolder",
+    "search",
+    "techdocs",
+];

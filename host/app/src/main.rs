@@ -1,0 +1,23 @@
+//! The `witgate` binary: configuration, plug-in folder, reload, admin routes and command line.
+
+mod admin;
+mod authentication;
+mod check;
+mod cli;
+mod config;
+mod decision_log;
+mod demo;
+mod kubeconfig;
+mod listener_tls;
+mod plugins;
+mod secrets;
+mod serve;
+mod snapshot;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    cli::Cli::parse().run()
+}

@@ -1,0 +1,83 @@
+//! From a component and its sidecar to something that can be called.
+//!
+//! [`Load`] is what [`reload`](super::reload) knows of it, so that the life cycle is tested without
+//! WebAssembly; [`HostLoader`] is the one implementation that serves.
+
+use std::fmt;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use witgate_core::{BoxFuture, PluginName};
+use witgate_plugin::{Grants, Host, LoadedPlugin, PluginSource};
+
+use super::Plugin;
+use super::sidecar::Sidecar;
+use crate::secrets::ClusterSecrets;
+
+/// Makes plug-ins callable.
+pub(crate) trait Load: Send + Sync + 'static {
+    /// Compiles, link-checks and configures one plug-in, off the request path.
+    ///
+    /// The error's chain is for operators: what was given, what was expected.
+    fn load(&self, source: Source) -> BoxFuture<'_, anyhow::Result<Loaded>>;
+}
+
+/// What a plug-in is made from.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    /// Its name.
+    pub(crate) name: PluginName,
+    /// Its component.
+    pub(crate) bytes: Arc<[u8]>,
+    /// What it may.
+    pub(crate) sidecar: Sidecar,
+}
+
+/// What became of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    /// How to call it.
+    pub(crate) plugin: Plugin,
+    /// The version of the contract that it speaks.
+    pub(crate) contract: String,
+}
+
+/// Loads plug-ins into the WebAssembly host.
+pub(crate) struct HostLoader {
+    host: Host,
+    environment: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+}
+
+impl HostLoader {
+    /// A loader for `host`; `environment` looks up the variables that sidecars name.
+    pub(crate) fn new(host: Host, environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { host, environment: Box::new(environment) }
+    }
+}
+
+impl Load for HostLoader {
+    fn load(&self, source: Source) -> BoxFuture<'_, anyhow::Result<Loaded>> {
+        Box::pin(async move {
+            let Source { name, bytes, sidecar } = source;
+            let Sidecar { settings, outbound_hosts, secrets, limits, isolation, sha256: _, mode } = sidecar;
+            let secrets = ClusterSecrets::new(&secrets, &self.environment).context("its sidecar's `secrets`")?;
+            let grants = Grants { secrets: Arc::new(secrets), outbound_hosts };
+            let mode = mode.unwrap_or_default();
+            let source = PluginSource { name, bytes, settings, limits, grants, mode, isolation };
+            let loaded = self.host.load(source).await?;
+            let contract = loaded.contract().to_owned();
+            let plugin = match loaded {
+                LoadedPlugin::Policy(policy) => Plugin::Policy(policy),
+                LoadedPlugin::Strategy(strategy) => Plugin::Strategy(strategy),
+            };
+            Ok(Loaded { plugin, contract })
+        })
+    }
+}
+
+/// Not what it holds: the environment is nobody's business.
+impl fmt::Debug for HostLoader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostLoader").finish_non_exhaustive()
+    }
+}

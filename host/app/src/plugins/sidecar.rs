@@ -1,0 +1,486 @@
+//! `NAME.yaml` beside `NAME.wasm`: what an operator gives one plug-in and takes from it.
+//!
+//! The file is parsed here, once, into a type that cannot be wrong; whether it suits
+//! the plug-in's kind is known only when the component is loaded, and said by
+//! [`Sidecar::misfits`]. Nothing here reads a secret: a sidecar names where it stands.
+//!
+//! Promise: no message of this module holds a value of `settings` or of `secrets`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use witgate_core::{Digest, PolicyMode};
+use witgate_plugin::{Isolation, Limits, PluginKind};
+
+use crate::config::SecretSource;
+
+/// What a sidecar says; the default is what holds without one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sidecar {
+    /// Given to `configure`, as JSON.
+    pub(crate) settings: Value,
+    /// Origins that a strategy may call; `cluster` is the API server of the cluster at hand.
+    pub(crate) outbound_hosts: Vec<String>,
+    /// What the plug-in may ask for by name, beside its cluster's secrets.
+    pub(crate) secrets: BTreeMap<String, SecretSource>,
+    /// What one call may spend.
+    pub(crate) limits: Limits,
+    /// Whether calls share an instance.
+    pub(crate) isolation: Isolation,
+    /// What the component's digest must be.
+    pub(crate) sha256: Option<DigestPin>,
+    /// Whether a policy's answer counts; none where the sidecar does not say.
+    pub(crate) mode: Option<PolicyMode>,
+}
+
+impl Default for Sidecar {
+    fn default() -> Self {
+        Self {
+            settings: Value::Object(Map::new()),
+            outbound_hosts: Vec::new(),
+            secrets: BTreeMap::new(),
+            limits: Limits::default(),
+            isolation: Isolation::Fresh,
+            sha256: None,
+            mode: None,
+        }
+    }
+}
+
+/// The SHA-256 that a component must have, as 64 lower-case hexadecimal digits.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct DigestPin(Box<str>);
+
+impl DigestPin {
+    /// Whether `digest` is the pinned one.
+    pub(crate) fn matches(&self, digest: Digest) -> bool {
+        *self.0 == *digest.to_string()
+    }
+}
+
+impl std::fmt::Display for DigestPin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is wrong with a sidecar: one text a problem, each with its key, what stands there and what would be right.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .problems.iter().map(|problem| format!("{}: {problem}", .file.display())).collect::<Vec<_>>().join("; "))]
+pub(crate) struct SidecarError {
+    file: PathBuf,
+    problems: Vec<String>,
+}
+
+impl Sidecar {
+    /// Parses the text of `file`. Relative paths in it are relative to the file's folder.
+    ///
+    /// # Errors
+    /// With every problem of the file.
+    pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, SidecarError> {
+        let refuse = |problems| SidecarError { file: file.to_owned(), problems };
+        // A snippet of the file could show a secret that stands in `settings`.
+        let options = serde_saphyr::options! { with_snippet: false };
+        let document: Value = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| refuse(vec![format!("not the YAML of a sidecar: {error}")]))?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let mut reader = Reader { folder, problems: Vec::new() };
+        let sidecar = reader.sidecar(document);
+        if reader.problems.is_empty() { Ok(sidecar) } else { Err(refuse(reader.problems)) }
+    }
+
+    /// What in this sidecar does not suit a plug-in of this kind; none where all does.
+    pub(crate) fn misfits(&self, kind: PluginKind) -> Option<&'static str> {
+        match kind {
+            PluginKind::Policy if !self.outbound_hosts.is_empty() => {
+                Some("`outboundHosts` is for strategies only, and this component is a policy: remove it")
+            }
+            PluginKind::Strategy if self.mode.is_some() => {
+                Some("`mode` is for policies only, and this component is a strategy: remove it")
+            }
+            PluginKind::Policy | PluginKind::Strategy => None,
+        }
+    }
+}
+
+/// Walks a sidecar and gathers what is wrong with it.
+struct Reader<'a> {
+    folder: &'a Path,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn sidecar(&mut self, document: Value) -> Sidecar {
+        let mut sidecar = Sidecar::default();
+        let mut limits = Value::Null;
+        for (key, value) in self.mapping("the file", document, KEYS).unwrap_or_default() {
+            match key.as_str() {
+                "settings" => sidecar.settings = value,
+                "outboundHosts" => sidecar.outbound_hosts = self.outbound_hosts(value),
+                "secrets" => sidecar.secrets = self.secrets(value),
+                "limits" => limits = value,
+                "isolation" => {
+                    let choices = [("fresh", Isolation::Fresh), ("reused", Isolation::Reused)];
+                    sidecar.isolation = self.choice("isolation", &value, choices).unwrap_or(Isolation::Fresh);
+                }
+                "sha256" => sidecar.sha256 = self.sha256(&value),
+                "mode" => {
+                    let choices = [("enforce", PolicyMode::Enforce), ("shadow", PolicyMode::Shadow)];
+                    sidecar.mode = self.choice("mode", &value, choices);
+                }
+                _ => {}
+            }
+        }
+        sidecar.limits = self.limits(limits, &sidecar.outbound_hosts);
+        sidecar
+    }
+
+    fn outbound_hosts(&mut self, value: Value) -> Vec<String> {
+        let Value::Array(items) = value else {
+            self.wrong(
+                "outboundHosts",
+                &show(&value),
+                "a list of origins such as `https://sts.eu-west-1.amazonaws.com`",
+            );
+            return Vec::new();
+        };
+        if items.len() > OUTBOUND_HOSTS_MAX {
+            self.wrong(
+                "outboundHosts",
+                &format!("{} long", items.len()),
+                &format!("at most {OUTBOUND_HOSTS_MAX} origins"),
+            );
+        }
+        let mut origins = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            match item.as_str().and_then(origin) {
+                Some(origin) => origins.push(origin),
+                None => self.wrong(
+                    &format!("outboundHosts[{index}]"),
+                    &show(item),
+                    "`https://HOST[:PORT]`, `http://HOST[:PORT]` or `cluster`",
+                ),
+            }
+        }
+        origins
+    }
+
+    fn secrets(&mut self, value: Value) -> BTreeMap<String, SecretSource> {
+        const EXPECTED: &str = "`{ file: PATH }` or `{ env: NAME }`; the secret itself does not belong in this file";
+        let Value::Object(secrets) = value else {
+            self.wrong("secrets", kind_of(&value), &format!("a mapping of names, each to {EXPECTED}"));
+            return BTreeMap::new();
+        };
+        let mut sources = BTreeMap::new();
+        for (name, source) in secrets {
+            let at = format!("secrets.{name}");
+            if name.starts_with("cluster/") || name.starts_with("pod/") {
+                self.problems.push(format!(
+                    "`{at}` has a name that the gate gives out itself: use one that does not begin with `cluster/` or `pod/`"
+                ));
+                continue;
+            }
+            let mut entries = match source {
+                Value::Object(entries) => entries.into_iter(),
+                other => {
+                    self.wrong(&at, kind_of(&other), EXPECTED);
+                    continue;
+                }
+            };
+            match (entries.next(), entries.next()) {
+                (Some((key, Value::String(path))), None) if key == "file" && !path.is_empty() => {
+                    sources.insert(name, SecretSource::File(self.folder.join(path)));
+                }
+                (Some((key, Value::String(variable))), None)
+                    if key == "env" && !variable.is_empty() && !variable.contains(['=', '\0']) =>
+                {
+                    sources.insert(name, SecretSource::Env(variable));
+                }
+                _ => self.wrong(&at, "something else", EXPECTED),
+            }
+        }
+        sources
+    }
+
+    /// The limits that stand there; the others are the defaults, with more time for what goes out.
+    fn limits(&mut self, value: Value, outbound_hosts: &[String]) -> Limits {
+        let mut deadline_ms = if outbound_hosts.is_empty() { DEADLINE_MS } else { OUTBOUND_DEADLINE_MS };
+        let (mut memory_mib, mut concurrency) = (MEMORY_MIB, CONCURRENCY);
+        for (key, value) in self.mapping("`limits`", value, LIMIT_KEYS).unwrap_or_default() {
+            let limit = match key.as_str() {
+                "deadlineMs" => &mut deadline_ms,
+                "memoryMiB" => &mut memory_mib,
+                "concurrency" => &mut concurrency,
+                _ => continue,
+            };
+            match value.as_u64() {
+                Some(number) => *limit = number,
+                None => self.wrong(&format!("limits.{key}"), &show(&value), "a whole number"),
+            }
+        }
+        let concurrency = u32::try_from(concurrency).unwrap_or(u32::MAX);
+        Limits::new(deadline_ms, memory_mib, concurrency).unwrap_or_else(|error| {
+            self.problems.push(format!("in `limits`, {error}"));
+            Limits::default()
+        })
+    }
+
+    fn sha256(&mut self, value: &Value) -> Option<DigestPin> {
+        match value.as_str() {
+            Some(text) if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                Some(DigestPin(text.to_ascii_lowercase().into()))
+            }
+            _ => {
+                self.wrong("sha256", &show(value), "64 hexadecimal digits in quotes, as `sha256sum` prints them");
+                None
+            }
+        }
+    }
+
+    fn choice<T: Copy, const N: usize>(&mut self, key: &str, value: &Value, choices: [(&str, T); N]) -> Option<T> {
+        let chosen = choices.iter().find(|(name, _)| value.as_str() == Some(name)).map(|(_, choice)| *choice);
+        if chosen.is_none() {
+            let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
+            self.wrong(key, &show(value), &names.join(" or "));
+        }
+        chosen
+    }
+
+    /// The fields of a mapping; `null`, which is what an empty file or key is, has none.
+    fn mapping(&mut self, at: &str, value: Value, known: &[&str]) -> Option<Map<String, Value>> {
+        let fields = match value {
+            Value::Object(fields) => fields,
+            Value::Null => return None,
+            other => {
+                self.problems.push(format!(
+                    "{at} is {}: expected a mapping with keys of {}",
+                    kind_of(&other),
+                    list(known)
+                ));
+                return None;
+            }
+        };
+        for key in fields.keys().filter(|key| !known.contains(&key.as_str())) {
+            self.problems.push(format!("{at} has the unknown key `{key}`: known are {}", list(known)));
+        }
+        // A key without a value says nothing, so the default holds.
+        Some(fields.into_iter().filter(|(_, value)| !value.is_null()).collect())
+    }
+
+    fn wrong(&mut self, key: &str, given: &str, expected: &str) {
+        self.problems.push(format!("`{key}` is {given}: expected {expected}"));
+    }
+}
+
+/// An origin in its canonical form, or `cluster`.
+fn origin(text: &str) -> Option<String> {
+    if text == "cluster" {
+        return Some(text.to_owned());
+    }
+    let uri: http::Uri = text.parse().ok()?;
+    let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme))?;
+    let authority = uri.authority().filter(|authority| !authority.as_str().contains(['@', '*']))?;
+    let bare = ["", "/"].contains(&uri.path()) && uri.query().is_none() && !text.contains('#');
+    (bare && !authority.host().is_empty()).then(|| format!("{scheme}://{}", authority.as_str().to_ascii_lowercase()))
+}
+
+/// A value as it stands in the file, as far as it is short.
+fn show(value: &Value) -> String {
+    const SHOWN_CHARS_MAX: usize = 60;
+    match value {
+        Value::Object(_) | Value::Array(_) => kind_of(value).to_owned(),
+        scalar => {
+            let text = scalar.to_string();
+            if text.chars().count() > SHOWN_CHARS_MAX {
+                format!("`{}…`", text.chars().take(SHOWN_CHARS_MAX).collect::<String>())
+            } else {
+                format!("`{text}`")
+            }
+        }
+    }
+}
+
+const fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "empty",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    }
+}
+
+fn list(keys: &[&str]) -> String {
+    keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+}
+
+const KEYS: &[&str] = &["settings", "outboundHosts", "secrets", "limits", "isolation", "sha256", "mode"];
+const LIMIT_KEYS: &[&str] = &["deadlineMs", "memoryMiB", "concurrency"];
+const OUTBOUND_HOSTS_MAX: usize = 64;
+
+const DEADLINE_MS: u64 = 50;
+/// For strategies that go out: they wait for others.
+const OUTBOUND_DEADLINE_MS: u64 = 10_000;
+const MEMORY_MIB: u64 = 64;
+const CONCURRENCY: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Goal: what the documentation shows is taken. Method: one sidecar with every key.
+    #[test]
+    fn every_key_is_read() {
+        let text = r#"
+            settings: { groups: [dev], deep: { n: 1 } }
+            outboundHosts: ["https://STS.eu-west-1.amazonaws.com/", cluster]
+            secrets: { client-secret: { file: secret.txt }, other: { env: OTHER } }
+            limits: { deadlineMs: 70, memoryMiB: 32, concurrency: 8 }
+            isolation: reused
+            sha256: "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD"
+            mode: shadow
+        "#;
+        let sidecar = Sidecar::parse(Path::new("policies/x.yaml"), text).unwrap();
+        assert_eq!(sidecar.settings, serde_json::json!({ "groups": ["dev"], "deep": { "n": 1 } }));
+        assert_eq!(sidecar.outbound_hosts, ["https://sts.eu-west-1.amazonaws.com", "cluster"]);
+        assert_eq!(sidecar.secrets["client-secret"], SecretSource::File("policies/secret.txt".into()));
+        assert_eq!(sidecar.secrets["other"], SecretSource::Env("OTHER".into()));
+        assert_eq!(sidecar.limits, Limits::new(70, 32, 8).unwrap());
+        assert_eq!(sidecar.isolation, Isolation::Reused);
+        assert!(sidecar.sha256.as_ref().unwrap().matches(Digest::of(b"abc")));
+        assert!(!sidecar.sha256.as_ref().unwrap().matches(Digest::of(b"abd")));
+        assert_eq!(sidecar.mode, Some(PolicyMode::Shadow));
+    }
+
+    /// Goal: saying nothing is the same as having no sidecar. Method: rows of ways to say nothing.
+    #[test]
+    fn an_empty_sidecar_is_the_default() {
+        for text in ["", "# nothing\n", "{}", "settings:\nlimits:\n", "limits: {}\nsecrets: {}\noutboundHosts: []"] {
+            assert_eq!(Sidecar::parse(Path::new("x.yaml"), text).unwrap(), Sidecar::default(), "{text:?}");
+        }
+    }
+
+    /// Goal: what waits for others has more time, unless it is told how much. Method: rows.
+    #[test]
+    fn a_strategy_that_goes_out_has_more_time() {
+        let deadline = |text: &str| Sidecar::parse(Path::new("x.yaml"), text).unwrap().limits.deadline;
+        assert_eq!(deadline(""), Duration::from_millis(50));
+        assert_eq!(deadline("limits: { memoryMiB: 1 }\noutboundHosts: [cluster]"), Duration::from_secs(10));
+        assert_eq!(deadline("limits: { deadlineMs: 7 }\noutboundHosts: [cluster]"), Duration::from_millis(7));
+    }
+
+    /// Goal: the defaults here and those of the plug-in host are the same. Method: the sidecar that says nothing.
+    #[test]
+    fn the_defaults_are_the_hosts() {
+        assert_eq!(Limits::new(DEADLINE_MS, MEMORY_MIB, 64).unwrap(), Limits::default());
+    }
+
+    /// Goal: each wrong file is refused with file, key, value and what would be right.
+    /// Method: a row a mistake; `hunter2` stands for a secret and never shows.
+    #[test]
+    fn a_wrong_sidecar_says_what_would_be_right() {
+        check(
+            "setings: {}",
+            "x.yaml: the file has the unknown key `setings`: known are `settings`, `outboundHosts`, `secrets`, \
+             `limits`, `isolation`, `sha256`, `mode`",
+        );
+        check(
+            "token: hunter2",
+            "x.yaml: the file has the unknown key `token`: known are `settings`, `outboundHosts`, `secrets`, \
+             `limits`, `isolation`, `sha256`, `mode`",
+        );
+        check(
+            "[hunter2]",
+            "x.yaml: the file is a list: expected a mapping with keys of `settings`, `outboundHosts`, `secrets`, \
+             `limits`, `isolation`, `sha256`, `mode`",
+        );
+        check(
+            "limits: { deadline: 50 }",
+            "x.yaml: `limits` has the unknown key `deadline`: known are `deadlineMs`, `memoryMiB`, `concurrency`",
+        );
+        check(
+            "limits: { deadlineMs: fast, memoryMiB: 0 }",
+            "x.yaml: `limits.deadlineMs` is `\"fast\"`: expected a whole number; \
+             x.yaml: in `limits`, `memoryMiB` is 0; it must be between 1 and 1024",
+        );
+        check("limits: { concurrency: -1 }", "x.yaml: `limits.concurrency` is `-1`: expected a whole number");
+        check("limits: { deadlineMs: 1.5 }", "x.yaml: `limits.deadlineMs` is `1.5`: expected a whole number");
+        check("isolation: none", "x.yaml: `isolation` is `\"none\"`: expected `fresh` or `reused`");
+        check("mode: dry-run", "x.yaml: `mode` is `\"dry-run\"`: expected `enforce` or `shadow`");
+        check("mode: true", "x.yaml: `mode` is `true`: expected `enforce` or `shadow`");
+        check(
+            "sha256: abc",
+            "x.yaml: `sha256` is `\"abc\"`: expected 64 hexadecimal digits in quotes, as `sha256sum` prints them",
+        );
+        check(
+            "outboundHosts: cluster",
+            "x.yaml: `outboundHosts` is `\"cluster\"`: expected a list of origins such as \
+             `https://sts.eu-west-1.amazonaws.com`",
+        );
+        for host in ["sts.amazonaws.com", "https://x/path", "ftp://x", "https://u:p@x", "https://*.x", "https://x?q"] {
+            check(
+                &format!("outboundHosts: [\"{host}\"]"),
+                &format!(
+                    "x.yaml: `outboundHosts[0]` is `\"{host}\"`: expected `https://HOST[:PORT]`, `http://HOST[:PORT]` \
+                     or `cluster`"
+                ),
+            );
+        }
+        let source = "`{ file: PATH }` or `{ env: NAME }`; the secret itself does not belong in this file";
+        check(
+            "secrets: hunter2",
+            &format!("x.yaml: `secrets` is a text: expected a mapping of names, each to {source}"),
+        );
+        check("secrets: { key: hunter2 }", &format!("x.yaml: `secrets.key` is a text: expected {source}"));
+        check(
+            "secrets: { key: { value: hunter2 } }",
+            &format!("x.yaml: `secrets.key` is something else: expected {source}"),
+        );
+        check(
+            "secrets: { key: { file: a, env: B } }",
+            &format!("x.yaml: `secrets.key` is something else: expected {source}"),
+        );
+        check(
+            "secrets: { cluster/token: { env: A } }",
+            "x.yaml: `secrets.cluster/token` has a name that the gate gives out itself: use one that does not begin \
+             with `cluster/` or `pod/`",
+        );
+    }
+
+    /// Goal: broken YAML is refused without a word of what it holds. Method: rows with a secret in them.
+    #[test]
+    fn broken_yaml_shows_nothing_of_itself() {
+        for text in
+            ["settings: { a: hunter2", "settings: [hunter2\nmode: x", "a: b: hunter2", "mode: enforce\nmode: shadow"]
+        {
+            let error = Sidecar::parse(Path::new("x.yaml"), text).unwrap_err().to_string();
+            assert!(error.starts_with("x.yaml: not the YAML of a sidecar: "), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    /// Goal: what suits one kind only is refused for the other. Method: rows.
+    #[test]
+    fn a_sidecar_suits_the_kind_of_its_plugin() {
+        let misfit = |text: &str, kind| Sidecar::parse(Path::new("x.yaml"), text).unwrap().misfits(kind);
+        assert_eq!(misfit("mode: shadow", PluginKind::Policy), None);
+        assert_eq!(misfit("outboundHosts: [cluster]", PluginKind::Strategy), None);
+        assert!(misfit("mode: shadow", PluginKind::Strategy).unwrap().starts_with("`mode` is for policies only"));
+        assert!(
+            misfit("outboundHosts: [cluster]", PluginKind::Policy)
+                .unwrap()
+                .starts_with("`outboundHosts` is for strategies only")
+        );
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let error = Sidecar::parse(Path::new("x.yaml"), text).unwrap_err().to_string();
+        assert_eq!(error, expected);
+        assert!(!error.contains("hunter2"));
+    }
+}

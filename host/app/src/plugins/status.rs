@@ -1,0 +1,120 @@
+//! What `/status` tells of the plug-ins: the generation that serves, and how the last reload ended.
+
+use serde::Serialize;
+use witgate_core::{Generation, PluginName, PolicyMode};
+use witgate_plugin::{Isolation, PluginKind};
+
+use super::{Origin, PluginEntry, Problem};
+
+/// The plug-ins' part of `/status`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReloadStatus {
+    /// The generation that serves; 0 before the first.
+    pub(crate) generation: Generation,
+    /// Its plug-ins, and those that were refused, by name.
+    pub(crate) plugins: Vec<PluginStatus>,
+    /// How the last reload that found a difference ended; none before the first.
+    pub(crate) last_reload: Option<LastReload>,
+}
+
+/// One plug-in. What is not known of one that was refused is absent.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PluginStatus {
+    /// Its name.
+    pub(crate) name: PluginName,
+    /// Policy or strategy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<PluginKind>,
+    /// The SHA-256 of the component that serves; of the one that was refused, where none serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<String>,
+    /// The version of the contract.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) contract: Option<String>,
+    /// Whether its answer counts; policies only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mode: Option<PolicyMode>,
+    /// Whether calls share an instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) isolation: Option<Isolation>,
+    /// The generation that first served it as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) generation: Option<Generation>,
+    /// Whether it is embedded in the binary.
+    pub(crate) builtin: bool,
+    /// Why its newest version does not serve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+/// How a reload ended.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LastReload {
+    /// When, as RFC 3339.
+    pub(crate) time: String,
+    /// How.
+    pub(crate) result: ReloadResult,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+/// How a reload ended, in a word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ReloadResult {
+    /// A new generation serves.
+    Published,
+    /// The folder holds what serves already: nothing was loaded.
+    Unchanged,
+    /// The last good generation serves on.
+    Refused,
+}
+
+impl PluginStatus {
+    /// A plug-in that serves.
+    pub(crate) fn of(entry: &PluginEntry) -> Self {
+        Self {
+            name: entry.name.clone(),
+            kind: Some(entry.plugin.kind()),
+            digest: Some(entry.digest.to_string()),
+            contract: Some(entry.contract.clone()),
+            mode: entry.mode,
+            isolation: Some(entry.isolation),
+            generation: Some(entry.generation),
+            builtin: entry.origin == Origin::Builtin,
+            error: None,
+        }
+    }
+
+    /// The plug-ins that serve, each with what is wrong with its newest version, and those that never served.
+    pub(crate) fn list<'a>(serving: impl Iterator<Item = &'a PluginEntry>, problems: &[Problem]) -> Vec<Self> {
+        let mut plugins: Vec<_> = serving.map(Self::of).collect();
+        for problem in problems {
+            let Some(name) = &problem.plugin else { continue };
+            match plugins.iter_mut().find(|plugin| plugin.name == *name) {
+                Some(plugin) => {
+                    plugin.error = Some(match plugin.error.take() {
+                        Some(error) => format!("{error}; {problem}"),
+                        None => problem.to_string(),
+                    });
+                }
+                None => plugins.push(Self {
+                    name: name.clone(),
+                    kind: None,
+                    digest: problem.digest.map(|digest| digest.to_string()),
+                    contract: None,
+                    mode: None,
+                    isolation: None,
+                    generation: None,
+                    builtin: false,
+                    error: Some(problem.to_string()),
+                }),
+            }
+        }
+        plugins.sort_by(|one, other| one.name.cmp(&other.name));
+        plugins
+    }
+}

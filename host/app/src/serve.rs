@@ -1,0 +1,189 @@
+//! `witgate serve`: wires the parts together, runs them, and takes them down in order.
+//!
+//! Up: plug-ins and clusters are tried, then the listeners open. Down: `/readyz` fails
+//! first, the data plane takes nothing new, what is under way ends or is cut at
+//! the deadline, the decision log is written to its end, and the exit code is 0.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+use witgate_core::Authenticator;
+use witgate_proxy::decision::DecisionLog;
+use witgate_proxy::drain::Drain;
+use witgate_proxy::gate::Gate;
+use witgate_proxy::limits::Limits;
+use witgate_proxy::listener;
+use witgate_proxy::snapshot::CurrentSnapshot;
+
+use crate::admin::{self, AdminState, ClusterStatus};
+use crate::authentication::{self, fetch::HttpFetcher};
+use crate::config::{Config, PermissionRule};
+use crate::decision_log::JsonLines;
+use crate::listener_tls;
+use crate::plugins::watch::FolderWatch;
+use crate::snapshot::{self, Control};
+
+/// A gate that serves.
+pub(crate) struct Serving {
+    /// Where the data plane listens.
+    pub(crate) address: SocketAddr,
+    /// Where the admin routes listen.
+    pub(crate) admin: Option<SocketAddr>,
+    gate: Arc<Gate>,
+    drain: Arc<Drain>,
+    admin_state: Arc<AdminState>,
+    admin_stop: Option<oneshot::Sender<()>>,
+    decision_log: Option<Arc<JsonLines>>,
+    /// Ended when this is dropped.
+    tasks: JoinSet<()>,
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When anything of the configuration turns out not to work.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    // Before anything else, so that a signal during a slow start is not lost.
+    let stop = stop_signal()?;
+    let serving = start(config).await?;
+    let signal = stop.await;
+    info!(signal, "stopping");
+    serving.stop().await;
+    Ok(())
+}
+
+/// Starts to serve, and returns once it does.
+///
+/// # Errors
+/// With everything that keeps the gate from serving.
+pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
+    for note in &config.notes {
+        warn!("{note}");
+    }
+    if config.permission == PermissionRule::Disabled {
+        warn!("`permission.enabled` is false: no policy is asked, and every authenticated caller may do everything");
+    }
+    let limits = Limits::default();
+    let authenticator = authenticator(&config).await?;
+    let decision_log = config.decision_log.as_ref().map(JsonLines::start).transpose()?.map(Arc::new);
+    let current = snapshot::empty();
+    let changed = Arc::<Notify>::default();
+    // Before the first scan, so that no change between the two is missed.
+    let watch = FolderWatch::new(&config.plugins.directory, Arc::clone(&changed))?;
+    let Control { reload, handle, status } = Control::start(&config, limits, Arc::clone(&current), changed)
+        .await
+        .map_err(|problems| anyhow!(problems.join("\n")))?;
+
+    let tls = config.tls.as_ref().map(listener_tls::load).transpose()?;
+    let listener = bind("listen", config.listen).await?;
+    let admin_listener = match config.admin {
+        Some(address) => Some(bind("admin", address).await?),
+        None => None,
+    };
+
+    let admin_state = Arc::new(AdminState::new(status, clusters_status(Arc::clone(&current))));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watch.run());
+    tasks.spawn(reload.run());
+    tasks.spawn(async move {
+        if let Err(error) = handle.trigger_on_hangup().await {
+            warn!(%error, "SIGHUP is not listened to");
+        }
+    });
+    let address = listener.local_addr()?;
+    let (admin, admin_stop) = match admin_listener {
+        None => (None, None),
+        Some(listener) => {
+            let address = listener.local_addr()?;
+            let (stop, stopped) = oneshot::channel::<()>();
+            let state = Arc::clone(&admin_state);
+            tasks.spawn(async move {
+                admin::serve(listener, state, async move {
+                    // Dropping the sender stops it too.
+                    let _ = stopped.await;
+                })
+                .await;
+            });
+            info!(listener = "admin", %address, "listening");
+            (Some(address), Some(stop))
+        }
+    };
+    if let (Some(files), Some(tls)) = (config.tls, &tls) {
+        tasks.spawn(listener_tls::follow(files, Arc::clone(tls)));
+    }
+    let log: Arc<dyn DecisionLog> = match &decision_log {
+        Some(log) => Arc::clone(log) as Arc<dyn DecisionLog>,
+        None => Arc::new(()),
+    };
+    let gate = Arc::new(Gate { snapshot: current, authenticator, decision_log: log, limits });
+    let drain = Arc::new(Drain::default());
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tasks.spawn({
+        let (gate, drain) = (Arc::clone(&gate), Arc::clone(&drain));
+        async move { listener::serve(listener, tls, gate, &drain).await }
+    });
+    admin_state.data_plane_listens();
+    info!(listener = "data plane", %address, scheme, "listening");
+    Ok(Serving { address, admin, gate, drain, admin_state, admin_stop, decision_log, tasks })
+}
+
+impl Serving {
+    /// Takes the gate down; ends within the drain's deadline and a little.
+    pub(crate) async fn stop(mut self) {
+        self.admin_state.drain_begins();
+        if !self.drain.run(self.gate.limits.drain_deadline).await {
+            warn!("connections were cut at the drain's deadline");
+        }
+        drop(self.admin_stop.take());
+        self.tasks.abort_all();
+        if let Some(log) = self.decision_log.take()
+            && let Err(error) = tokio::task::spawn_blocking(move || log.close()).await
+        {
+            error!(%error, "the decision log was not closed");
+        }
+        info!("stopped");
+    }
+}
+
+async fn authenticator(config: &Config) -> anyhow::Result<Arc<dyn Authenticator>> {
+    let config = config.clone();
+    tokio::task::spawn_blocking(move || authentication::authenticator(&config, Arc::new(HttpFetcher::default())))
+        .await
+        .context("callers could not be set up")?
+}
+
+async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} (`{key}`); is another process there?"))
+}
+
+fn clusters_status(current: Arc<CurrentSnapshot>) -> impl Fn() -> Vec<ClusterStatus> + Send + Sync + 'static {
+    move || {
+        let snapshot = current.read();
+        let clusters = snapshot.clusters.iter().map(|cluster| ClusterStatus {
+            name: cluster.details.name.clone(),
+            auth_provider: cluster.strategy.name().clone(),
+            error: None,
+        });
+        clusters.collect()
+    }
+}
+
+/// Listens at once; ends with the name of the signal that came.
+fn stop_signal() -> anyhow::Result<impl Future<Output = &'static str>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
+}

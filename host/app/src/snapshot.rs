@@ -1,0 +1,231 @@
+//! Makes the snapshots that the data plane reads: plug-ins and clusters of one generation, tried before they serve.
+//!
+//! Connections to API servers outlive a reload: each cluster's `Upstream` is made once,
+//! from the configuration, and every generation uses it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::bail;
+use tokio::sync::{Notify, watch};
+use tracing::warn;
+use witgate_core::{AuthenticationStrategy, BoxFuture, Generation, PermissionPolicy, SecretStore};
+use witgate_plugin::{Host, HostConfig};
+use witgate_proxy::limits::Limits;
+use witgate_proxy::snapshot::{
+    ClientAuthorization, ClientImpersonation, Cluster, Clusters, CurrentSnapshot, PermissionRule, Snapshot,
+};
+use witgate_proxy::upstream::{ServerTrust, Upstream};
+
+use crate::config::{self, ClusterConfig, Config};
+use crate::plugins::builtin::BUILTINS;
+use crate::plugins::load::HostLoader;
+use crate::plugins::reload::{Publish, Refusal, Reload, ReloadHandle, ReloadParts};
+use crate::plugins::status::ReloadStatus;
+use crate::plugins::{Plugin, PluginEntry};
+use crate::secrets::ClusterSecrets;
+
+/// Makes a generation of clusters out of plug-ins, and lets it serve.
+pub(crate) struct SnapshotBuilder {
+    permission: PermissionRule,
+    clusters: Vec<Reachable>,
+    current: Arc<CurrentSnapshot>,
+}
+
+/// A cluster with what outlives a reload: its connections and its secrets.
+struct Reachable {
+    config: ClusterConfig,
+    secrets: Arc<dyn SecretStore>,
+    upstream: Arc<Upstream>,
+}
+
+/// What a gate's reloads are made of.
+pub(crate) struct Control {
+    /// Reloads for as long as it runs.
+    pub(crate) reload: Reload<HostLoader, SnapshotBuilder>,
+    /// Asks for a reload.
+    pub(crate) handle: ReloadHandle,
+    /// What serves, for the admin routes.
+    pub(crate) status: watch::Receiver<Arc<ReloadStatus>>,
+}
+
+impl SnapshotBuilder {
+    /// Prepares the clusters of `config`. Connects to nothing.
+    ///
+    /// # Errors
+    /// With all that is wrong with them, one text each.
+    pub(crate) fn new(config: &Config, limits: Limits, current: Arc<CurrentSnapshot>) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut clusters = Vec::new();
+        for cluster in &config.clusters {
+            match Reachable::new(cluster, limits) {
+                Ok(reachable) => clusters.push(reachable),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let permission = match config.permission {
+            config::PermissionRule::Enabled => PermissionRule::Enabled,
+            config::PermissionRule::Disabled => PermissionRule::Disabled,
+        };
+        Ok(Self { permission, clusters, current })
+    }
+
+    async fn snapshot(&self, plugins: &[PluginEntry], generation: Generation) -> anyhow::Result<Snapshot> {
+        let mut policies: Vec<Arc<dyn PermissionPolicy>> = Vec::new();
+        let mut strategies: HashMap<&str, &Arc<dyn AuthenticationStrategy>> = HashMap::new();
+        for entry in plugins {
+            match &entry.plugin {
+                Plugin::Policy(policy) => policies.push(Arc::clone(policy)),
+                Plugin::Strategy(strategy) => {
+                    strategies.insert(entry.name.as_str(), strategy);
+                }
+            }
+        }
+        let mut problems = Vec::new();
+        let mut clusters = Vec::new();
+        for reachable in &self.clusters {
+            match reachable.with_strategy(&strategies).await {
+                Ok(cluster) => clusters.push(Arc::new(cluster)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if !problems.is_empty() {
+            bail!(problems.join("\n"));
+        }
+        if policies.is_empty() && self.permission == PermissionRule::Enabled {
+            warn!("the plug-in folder holds no policy, so every request is denied");
+        }
+        Ok(Snapshot { generation, permission: self.permission, policies, clusters: Clusters::from_iter(clusters) })
+    }
+}
+
+impl Publish for SnapshotBuilder {
+    type Candidate = Arc<Snapshot>;
+
+    fn build<'a>(
+        &'a self,
+        plugins: &'a [PluginEntry],
+        generation: Generation,
+    ) -> BoxFuture<'a, anyhow::Result<Self::Candidate>> {
+        Box::pin(async move { Ok(Arc::new(self.snapshot(plugins, generation).await?)) })
+    }
+
+    fn publish(&self, candidate: Self::Candidate) {
+        self.current.publish(candidate);
+    }
+}
+
+impl Reachable {
+    fn new(config: &ClusterConfig, limits: Limits) -> Result<Self, String> {
+        let name = &config.details.name;
+        let at = &config.origin;
+        let trust =
+            ServerTrust { ca_data: config.details.ca_data.clone(), skip_tls_verify: config.details.skip_tls_verify };
+        let upstream = Upstream::new(&config.details.server, trust, limits)
+            .map_err(|error| format!("{at}: Invalid cluster '{name}': {error}"))?;
+        let secrets = ClusterSecrets::new(&config.secrets, &environment)
+            .map_err(|error| format!("{at}: Invalid cluster '{name}': {error:#}"))?;
+        Ok(Self { config: config.clone(), secrets: Arc::new(secrets), upstream: Arc::new(upstream) })
+    }
+
+    /// The cluster as one generation serves it, once its strategy has looked at its metadata.
+    async fn with_strategy(
+        &self,
+        strategies: &HashMap<&str, &Arc<dyn AuthenticationStrategy>>,
+    ) -> Result<Cluster, String> {
+        let ClusterConfig { details, auth_provider, dashboard_url, oidc_token_provider, origin, .. } = &self.config;
+        let invalid = |problem: String| format!("{origin}: Invalid cluster '{}': {problem}", details.name);
+        let Some(strategy) = strategies.get(auth_provider.as_str()) else {
+            let mut known: Vec<_> = strategies.keys().copied().collect();
+            known.sort_unstable();
+            return Err(invalid(format!(
+                "authProvider \"{auth_provider}\" has no config associated with it; there are {}",
+                known.join(", ")
+            )));
+        };
+        let failed = |error: witgate_core::CallError| invalid(format!("{:#}", anyhow::Error::from(error)));
+        let problems = strategy.validate_cluster(&details.auth_metadata).await.map_err(failed)?;
+        if !problems.is_empty() {
+            return Err(invalid(problems.join("; ")));
+        }
+        let presented_metadata = strategy.present_auth_metadata(&details.auth_metadata).await.map_err(failed)?;
+        Ok(Cluster {
+            details: details.clone(),
+            dashboard_url: dashboard_url.clone(),
+            oidc_token_provider: oidc_token_provider.clone(),
+            presented_metadata,
+            client_impersonation: match self.config.allow_impersonation {
+                true => ClientImpersonation::AskPolicies,
+                false => ClientImpersonation::Refused,
+            },
+            client_authorization: match self.config.allow_client_authorization {
+                true => ClientAuthorization::Taken,
+                false => ClientAuthorization::Refused,
+            },
+            strategy: Arc::clone(strategy),
+            secrets: Arc::clone(&self.secrets),
+            upstream: Arc::clone(&self.upstream),
+        })
+    }
+}
+
+impl Control {
+    /// Loads every plug-in, tries every cluster, and publishes the first generation to `current`.
+    ///
+    /// # Errors
+    /// With all that is wrong, one text each.
+    pub(crate) async fn start(
+        config: &Config,
+        limits: Limits,
+        current: Arc<CurrentSnapshot>,
+        changed: Arc<Notify>,
+    ) -> Result<Self, Vec<String>> {
+        let publisher = SnapshotBuilder::new(config, limits, current)?;
+        let host_config =
+            HostConfig { cache_directory: config.plugins.cache_directory.clone(), ..HostConfig::default() };
+        let host = Host::new(host_config)
+            .map_err(|error| vec![format!("{:#}", anyhow::Error::from(error).context("no WebAssembly engine"))])?;
+        let (sender, status) = watch::channel(Arc::default());
+        let parts = ReloadParts {
+            directory: config.plugins.directory.clone(),
+            builtins: BUILTINS,
+            loader: Arc::new(HostLoader::new(host, environment)),
+            publisher,
+            changed,
+            status: sender,
+        };
+        let (reload, handle) = Reload::start(parts).await.map_err(texts)?;
+        Ok(Self { reload, handle, status })
+    }
+}
+
+/// One text for each problem; a problem of the clusters holds a line for each.
+fn texts(Refusal { problems }: Refusal) -> Vec<String> {
+    problems.iter().flat_map(|problem| problem.text.lines()).map(str::to_owned).collect()
+}
+
+/// A snapshot that denies everything, for as long as there is no other.
+pub(crate) fn empty() -> Arc<CurrentSnapshot> {
+    Arc::new(CurrentSnapshot::new(Arc::new(Snapshot {
+        generation: Generation(0),
+        permission: PermissionRule::Enabled,
+        policies: Vec::new(),
+        clusters: Clusters::default(),
+    })))
+}
+
+/// Everything about clusters and plug-ins that a start would refuse: one text each.
+pub(crate) async fn check(config: &Config) -> Vec<String> {
+    match Control::start(config, Limits::default(), empty(), Arc::default()).await {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems,
+    }
+}
+
+/// A variable of the environment that is text.
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

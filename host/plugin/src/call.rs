@@ -1,0 +1,191 @@
+//! One call into a guest: its permit, its store, its deadline, and how it can fail.
+//!
+//! Two clocks bound it. The engine's epoch interrupts a guest that computes, and lets others run on this
+//! thread every millisecond; a timeout around the whole ends one that waits inside a host call.
+//!
+//! Cancel safety: dropping a call ends its guest and gives its permit and memory back.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
+use witgate_core::{CallError, Digest, Limit, PluginName, SecretStore};
+
+use crate::Limits;
+use crate::capability::log::{CallLog, PluginLog};
+use crate::capability::wasi::Surroundings;
+use crate::host::Shared;
+use crate::limits::LIFTED_BYTES_MAX;
+use crate::sandbox::{Budget, Sandbox, SecretStores};
+
+/// What all calls of one plug-in share.
+pub(crate) struct Runner {
+    pub(crate) name: PluginName,
+    pub(crate) digest: Digest,
+    limits: Limits,
+    permits: Semaphore,
+    log: Arc<PluginLog>,
+    secrets: Arc<dyn SecretStore>,
+    /// Keeps the engine's clock going for as long as anything can be called.
+    host: Arc<Shared>,
+}
+
+/// One call. Its fields are dropped in this order: the memory goes back before the permit does.
+pub(crate) struct Call<'a> {
+    pub(crate) store: Store<Sandbox>,
+    pub(crate) deadline: Deadline,
+    runner: &'a Runner,
+    _permit: SemaphorePermit<'a>,
+}
+
+/// When a call must have ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline {
+    at: Instant,
+    given: Duration,
+}
+
+/// Raised inside a guest that still computes at its deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("the deadline has passed")]
+struct DeadlinePassed;
+
+/// The outer timeout went off: the guest was waiting in a host call.
+pub(crate) struct WaitedTooLong;
+
+impl Runner {
+    pub(crate) fn new(
+        name: PluginName,
+        digest: Digest,
+        limits: Limits,
+        secrets: Arc<dyn SecretStore>,
+        host: Arc<Shared>,
+    ) -> Self {
+        // A u32 fits a usize on every target that the engine has.
+        let permits = Semaphore::new(limits.concurrency_max.get() as usize);
+        let log = Arc::new(PluginLog::new(name.clone()));
+        Self { name, digest, limits, permits, log, secrets, host }
+    }
+
+    /// Begins a call of a policy.
+    pub(crate) fn begin(&self) -> Result<Call<'_>, CallError> {
+        self.begin_within(self.limits.deadline, SecretStores::default())
+    }
+
+    /// Begins a call of a strategy; `cluster` are the secrets of the cluster at hand.
+    pub(crate) fn begin_with_secrets(&self, cluster: Option<Arc<dyn SecretStore>>) -> Result<Call<'_>, CallError> {
+        let secrets = SecretStores { sidecar: Some(Arc::clone(&self.secrets)), cluster };
+        self.begin_within(self.limits.deadline, secrets)
+    }
+
+    /// Begins the call that configures a plug-in when it is loaded.
+    pub(crate) fn begin_loading(&self) -> Result<Call<'_>, CallError> {
+        let secrets = SecretStores { sidecar: Some(Arc::clone(&self.secrets)), cluster: None };
+        self.begin_within(crate::limits::LOAD_DEADLINE, secrets)
+    }
+
+    fn begin_within(&self, given: Duration, secrets: SecretStores) -> Result<Call<'_>, CallError> {
+        let permit = self.permits.try_acquire().map_err(|_full| self.saturated())?;
+        let deadline = Deadline { at: Instant::now() + given, given };
+        let sandbox = Sandbox {
+            deadline: deadline.at,
+            budget: Budget::new(self.limits.memory_bytes_max),
+            log: Arc::new(CallLog::new(Arc::clone(&self.log))),
+            secrets,
+            surroundings: Surroundings::STILL,
+            wasi: None,
+        };
+        let mut store = Store::new(&self.host.engine, sandbox);
+        store.limiter(|sandbox| &mut sandbox.budget);
+        store.set_hostcall_fuel(LIFTED_BYTES_MAX);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|context| {
+            if Instant::now() >= context.data().deadline {
+                return Err(wasmtime::Error::new(DeadlinePassed));
+            }
+            // Tokio's own yield: the task goes to the back, and timers and sockets get their turn.
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
+        Ok(Call { store, deadline, runner: self, _permit: permit })
+    }
+
+    /// An answer that the contract does not allow.
+    pub(crate) fn malformed(&self, reason: impl Into<String>) -> CallError {
+        CallError::Malformed { plugin: self.name.clone(), reason: reason.into() }
+    }
+
+    /// An answer that is too large.
+    pub(crate) fn output_limit(&self) -> CallError {
+        CallError::LimitReached { plugin: self.name.clone(), limit: Limit::Output }
+    }
+
+    fn saturated(&self) -> CallError {
+        CallError::Saturated { plugin: self.name.clone(), max: self.limits.concurrency_max.get() }
+    }
+}
+
+impl Deadline {
+    /// Waits for `guest` until the deadline.
+    pub(crate) async fn bound<T>(
+        self,
+        guest: impl Future<Output = wasmtime::Result<T>>,
+    ) -> Result<wasmtime::Result<T>, WaitedTooLong> {
+        tokio::time::timeout_at(self.at.into(), guest).await.map_err(|_elapsed| WaitedTooLong)
+    }
+}
+
+impl Call<'_> {
+    /// Says in the contract's words what came of the guest.
+    pub(crate) fn outcome<T>(&self, ended: Result<wasmtime::Result<T>, WaitedTooLong>) -> Result<T, CallError> {
+        match ended {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(self.failure(error)),
+            Err(WaitedTooLong) => Err(self.deadline_exceeded()),
+        }
+    }
+
+    fn failure(&self, error: wasmtime::Error) -> CallError {
+        let plugin = || self.runner.name.clone();
+        let limit_reached = |limit| CallError::LimitReached { plugin: plugin(), limit };
+        let trap = error.downcast_ref::<Trap>().copied();
+        if error.is::<DeadlinePassed>() {
+            return self.deadline_exceeded();
+        }
+        if error.is::<PoolConcurrencyLimitError>() {
+            return self.runner.saturated();
+        }
+        if trap == Some(Trap::StackOverflow) {
+            return limit_reached(Limit::Stack);
+        }
+        // The type is private to the engine; a test holds this text.
+        if error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted") {
+            return limit_reached(Limit::Output);
+        }
+        // A guest that was refused memory dies of it in its own way.
+        if let Some(limit) = self.store.data().budget.refused {
+            return limit_reached(limit);
+        }
+        // Answers are read when the guest's frames are gone.
+        let reading = match trap {
+            Some(
+                Trap::InvalidChar
+                | Trap::StringOutOfBounds
+                | Trap::ListOutOfBounds
+                | Trap::InvalidDiscriminant
+                | Trap::UnalignedPointer,
+            )
+            | None => !error.is::<WasmBacktrace>(),
+            Some(_) => false,
+        };
+        if reading {
+            return CallError::Malformed { plugin: plugin(), reason: error.root_cause().to_string() };
+        }
+        CallError::Trapped { plugin: plugin(), source: error.into() }
+    }
+
+    fn deadline_exceeded(&self) -> CallError {
+        CallError::DeadlineExceeded { plugin: self.runner.name.clone(), deadline: self.deadline.given }
+    }
+}

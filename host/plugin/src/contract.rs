@@ -1,0 +1,239 @@
+//! What a component claims to be: its kind, the contract's version, and what it wants of the host.
+//!
+//! The engine's linker would refuse a misfit too, but in words that name neither the plug-in nor the
+//! remedy. It is asked afterwards, for the types behind the names.
+
+use std::fmt;
+
+use wasmtime::Engine;
+use wasmtime::component::types;
+use witgate_core::PluginName;
+
+use crate::LoadError;
+use crate::capability::wasi;
+
+/// The contract's version, as `/status` shows it.
+pub(crate) const CONTRACT: &str = "auth@0.1.0";
+
+/// What a plug-in does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginKind {
+    /// Judges requests.
+    Policy,
+    /// Yields credentials.
+    Strategy,
+}
+
+impl PluginKind {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Strategy => "strategy",
+        }
+    }
+
+    /// The interfaces of the contract that it may import. `types` holds no functions.
+    const fn capabilities(self) -> &'static [&'static str] {
+        match self {
+            Self::Policy => &["types", "log"],
+            Self::Strategy => &["types", "log", "secrets"],
+        }
+    }
+}
+
+impl fmt::Display for PluginKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether a component imports any of WASI.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wasi {
+    Imported,
+    Absent,
+}
+
+/// Finds out what `component` is, and refuses what it may not have.
+pub(crate) fn inspect(
+    plugin: &PluginName,
+    engine: &Engine,
+    component: &types::Component,
+    outbound: bool,
+) -> Result<(PluginKind, Wasi), LoadError> {
+    let exports: Vec<&str> = component.exports(engine).map(|(name, _)| name).collect();
+    let imports: Vec<&str> = component.imports(engine).map(|(name, _)| name).collect();
+    let kind = inspect_names(plugin, &exports, &imports, outbound)?;
+    let wasi = imports.iter().any(|import| import.starts_with("wasi:"));
+    Ok((kind, if wasi { Wasi::Imported } else { Wasi::Absent }))
+}
+
+fn inspect_names(
+    plugin: &PluginName,
+    exports: &[&str],
+    imports: &[&str],
+    outbound: bool,
+) -> Result<PluginKind, LoadError> {
+    for (uses, items) in [("exports", exports), ("imports", imports)] {
+        let other = items.iter().find(|item| match Item::parse(item) {
+            Item::Contract { version, .. } => version != VERSION,
+            Item::Wasi { .. } | Item::Other => false,
+        });
+        if let Some(item) = other {
+            return Err(LoadError::OtherContract { plugin: plugin.clone(), uses, item: (*item).to_owned() });
+        }
+    }
+    let kind = match (exports.contains(&POLICY), exports.contains(&STRATEGY)) {
+        (true, false) => PluginKind::Policy,
+        (false, true) => PluginKind::Strategy,
+        (true, true) => return Err(LoadError::TwoKinds { plugin: plugin.clone() }),
+        (false, false) => return Err(LoadError::UnknownKind { plugin: plugin.clone(), exports: quoted(exports) }),
+    };
+    if !exports.contains(&PLUGIN) {
+        return Err(LoadError::MissingExport { plugin: plugin.clone(), kind, export: PLUGIN });
+    }
+    let unknown: Vec<&str> = imports.iter().copied().filter(|import| !is_granted(kind, import)).collect();
+    if unknown.is_empty() {
+        return Ok(kind);
+    }
+    // A sidecar that lists hosts means to grant HTTP.
+    let goes_out = outbound && kind == PluginKind::Strategy;
+    if goes_out && unknown.iter().all(|import| import.starts_with("wasi:http/")) {
+        return Err(LoadError::NotProvided { plugin: plugin.clone(), imports: quoted(&unknown) });
+    }
+    Err(LoadError::NotGranted { plugin: plugin.clone(), imports: quoted(&unknown) })
+}
+
+fn is_granted(kind: PluginKind, import: &str) -> bool {
+    match Item::parse(import) {
+        Item::Contract { interface, version } => version == VERSION && kind.capabilities().contains(&interface),
+        Item::Wasi { interface, version } => version.starts_with("0.2.") && wasi::INTERFACES.contains(&interface),
+        Item::Other => false,
+    }
+}
+
+/// An imported or exported name, such as `wasi:io/poll@0.2.0`.
+enum Item<'a> {
+    /// Of `witgate:auth`: the interface alone.
+    Contract {
+        interface: &'a str,
+        version: &'a str,
+    },
+    /// Of a package of WASI: the interface with its package.
+    Wasi {
+        interface: &'a str,
+        version: &'a str,
+    },
+    Other,
+}
+
+impl<'a> Item<'a> {
+    fn parse(name: &'a str) -> Self {
+        let (path, version) = name.split_once('@').unwrap_or((name, ""));
+        match path.strip_prefix("witgate:auth/") {
+            Some(interface) => Self::Contract { interface, version },
+            None if path.starts_with("wasi:") => Self::Wasi { interface: path, version },
+            None => Self::Other,
+        }
+    }
+}
+
+/// The first few names, for a message.
+fn quoted(names: &[&str]) -> String {
+    if names.is_empty() {
+        return "nothing".to_owned();
+    }
+    let mut shown: Vec<String> = names.iter().take(NAMES_SHOWN_MAX).map(|name| format!("`{name}`")).collect();
+    if let Some(more) = names.len().checked_sub(NAMES_SHOWN_MAX).filter(|more| *more > 0) {
+        shown.push(format!("{more} more"));
+    }
+    shown.join(", ")
+}
+
+const VERSION: &str = "0.1.0";
+const PLUGIN: &str = "witgate:auth/plugin@0.1.0";
+const POLICY: &str = "witgate:auth/permission-policy@0.1.0";
+const STRATEGY: &str = "witgate:auth/authentication-strategy@0.1.0";
+const NAMES_SHOWN_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "witgate:auth/log@0.1.0";
+    const SECRETS: &str = "witgate:auth/secrets@0.1.0";
+
+    /// Goal: a component is refused by the name of what does not fit. Method: rows of exports and imports.
+    #[test]
+    fn misfits_are_refused_by_name() {
+        check(&[PLUGIN, POLICY], &[LOG], "policy");
+        check(&[PLUGIN, STRATEGY], &[LOG, SECRETS, "witgate:auth/types@0.1.0"], "strategy");
+        check(&[PLUGIN, POLICY], &["wasi:cli/environment@0.2.6", "wasi:io/poll@0.2.0"], "policy");
+
+        check(
+            &[],
+            &[],
+            "plug-in `x` exports neither `witgate:auth/permission-policy@0.1.0` nor `witgate:auth/authentication-strategy@0.1.0`; it exports nothing",
+        );
+        check(
+            &["wasi:cli/run@0.2.0"],
+            &[],
+            "plug-in `x` exports neither `witgate:auth/permission-policy@0.1.0` nor `witgate:auth/authentication-strategy@0.1.0`; it exports `wasi:cli/run@0.2.0`",
+        );
+        check(
+            &[PLUGIN, POLICY, STRATEGY],
+            &[],
+            "plug-in `x` exports both a policy and a strategy; it must be one of them",
+        );
+        check(&[POLICY], &[], "plug-in `x` does not export `witgate:auth/plugin@0.1.0`, which every policy must");
+        check(
+            &[PLUGIN, "witgate:auth/permission-policy@0.2.0"],
+            &[],
+            "plug-in `x` exports `witgate:auth/permission-policy@0.2.0`; this witgate speaks auth@0.1.0",
+        );
+        check(
+            &[PLUGIN, POLICY],
+            &["witgate:auth/log@9.0.0"],
+            "plug-in `x` imports `witgate:auth/log@9.0.0`; this witgate speaks auth@0.1.0",
+        );
+        check(
+            &[PLUGIN, POLICY],
+            &[SECRETS],
+            "plug-in `x` imports `witgate:auth/secrets@0.1.0`, which its sidecar does not grant",
+        );
+        check(
+            &[PLUGIN, POLICY],
+            &[LOG, "wasi:http/outgoing-handler@0.2.0", "evil:door/open"],
+            "plug-in `x` imports `wasi:http/outgoing-handler@0.2.0`, `evil:door/open`, which its sidecar does not grant",
+        );
+        check(
+            &[PLUGIN, POLICY],
+            &["wasi:cli/environment@0.3.0"],
+            "plug-in `x` imports `wasi:cli/environment@0.3.0`, which its sidecar does not grant",
+        );
+        check(&[PLUGIN, POLICY], &["door"], "plug-in `x` imports `door`, which its sidecar does not grant");
+    }
+
+    /// Goal: a granted import that we lack is not blamed on the sidecar.
+    #[test]
+    fn http_is_not_provided_yet() {
+        let name = PluginName::try_from("x").unwrap();
+        let error = inspect_names(&name, &[PLUGIN, STRATEGY], &["wasi:http/types@0.2.0"], true).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "plug-in `x` imports `wasi:http/types@0.2.0`, which this version of witgate does not provide"
+        );
+    }
+
+    #[track_caller]
+    fn check(exports: &[&str], imports: &[&str], expected: &str) {
+        let name = PluginName::try_from("x").unwrap();
+        let got = match inspect_names(&name, exports, imports, false) {
+            Ok(kind) => kind.to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(got, expected);
+    }
+}

@@ -1,0 +1,41 @@
+//! Runs policies and strategies: WebAssembly components behind the contract in `wit/auth@0.1.0`.
+//!
+//! [`Host::load`] turns a component's bytes into a [`LoadedPlugin`]: recognised, compiled,
+//! link-checked and configured, or refused with the reason. The loaded plug-in implements a trait of
+//! `witgate-core`, so that whoever asks a policy does not know how one is run.
+//!
+//! This crate knows neither of folders, files beside a component and reloads, nor of HTTP.
+//!
+//! Promise: every call ends within its plug-in's deadline, in a fresh instance, whatever the guest
+//! does; and every way to fail is a [`CallError`](witgate_core::CallError), never an answer.
+
+mod answer;
+mod bindings;
+mod call;
+mod capability;
+mod compiled_cache;
+mod compiler;
+mod contract;
+mod credential_check;
+mod engine;
+mod host;
+mod limits;
+mod load_error;
+mod loaded;
+mod lower;
+mod policy;
+mod sandbox;
+mod source;
+mod start_state;
+mod strategy;
+mod ticker;
+
+pub use compiled_cache::CacheDirectoryError;
+pub use contract::PluginKind;
+pub use host::{Host, HostConfig, HostError};
+pub use limits::{InvalidLimits, Limits};
+pub use load_error::LoadError;
+pub use loaded::LoadedPlugin;
+pub use policy::WasmPolicy;
+pub use source::{Grants, Isolation, PluginSource};
+pub use strategy::WasmStrategy;

@@ -1,0 +1,48 @@
+//! A plug-in that can be called.
+
+use std::sync::Arc;
+
+use witgate_core::{AuthenticationStrategy, Digest, PermissionPolicy, PluginName};
+
+use crate::contract::{CONTRACT, PluginKind};
+use crate::{WasmPolicy, WasmStrategy};
+
+/// A plug-in that can be called: recognised, compiled, linked, and content with its settings.
+#[derive(Clone)]
+pub enum LoadedPlugin {
+    /// Judges requests.
+    Policy(Arc<WasmPolicy>),
+    /// Yields credentials.
+    Strategy(Arc<WasmStrategy>),
+}
+
+impl LoadedPlugin {
+    /// Its file's name.
+    pub fn name(&self) -> &PluginName {
+        match self {
+            Self::Policy(policy) => policy.name(),
+            Self::Strategy(strategy) => strategy.name(),
+        }
+    }
+
+    /// Which bytes it runs.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Policy(policy) => policy.digest(),
+            Self::Strategy(strategy) => strategy.digest(),
+        }
+    }
+
+    /// The version of the contract that it speaks: `auth@0.1.0`.
+    pub const fn contract(&self) -> &'static str {
+        CONTRACT
+    }
+
+    /// What it does.
+    pub const fn kind(&self) -> PluginKind {
+        match self {
+            Self::Policy(_) => PluginKind::Policy,
+            Self::Strategy(_) => PluginKind::Strategy,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A policy that runs as WebAssembly.
+
+use tracing::{Instrument, debug_span};
+use witgate_core::{
+    ActionClass, BoxFuture, CallError, Condition, Conditional, Decision, Digest, PermissionPolicy, PluginName,
+    PolicyMode, PolicyQuery, RequestAttributes, UserInfo,
+};
+
+use crate::answer::{self, Size};
+use crate::bindings::policy::PolicyPre;
+use crate::bindings::policy::exports::witgate::auth::permission_policy as contract;
+use crate::bindings::types;
+use crate::call::Runner;
+use crate::capability::wasi::Surroundings;
+use crate::contract::Wasi;
+use crate::lower::lower_user;
+use crate::sandbox::Sandbox;
+use crate::start_state::StartState;
+
+/// A policy that runs as WebAssembly, in a fresh instance for each query.
+pub struct WasmPolicy {
+    runner: Runner,
+    start: StartState<PolicyPre<Sandbox>>,
+    mode: PolicyMode,
+    wasi: Wasi,
+}
+
+impl WasmPolicy {
+    pub(crate) const fn new(
+        runner: Runner,
+        start: StartState<PolicyPre<Sandbox>>,
+        mode: PolicyMode,
+        wasi: Wasi,
+    ) -> Self {
+        Self { runner, start, mode, wasi }
+    }
+
+    async fn call(&self, query: &PolicyQuery, user: Option<&UserInfo>) -> Result<Decision, CallError> {
+        let mut call = self.runner.begin()?;
+        let answer = call.deadline.bound(async {
+            let instance = self.start.instance(&mut call.store).await?;
+            match self.wasi {
+                Wasi::Imported => call.store.data_mut().enter(Surroundings::of_query(query, user)),
+                Wasi::Absent => {}
+            }
+            let policy = instance.witgate_auth_permission_policy();
+            policy.call_handle(&mut call.store, &lower_query(query), user.map(lower_user).as_ref()).await
+        });
+        let ended = answer.await;
+        self.lift(call.outcome(ended)?)
+    }
+
+    fn lift(&self, decision: contract::Decision) -> Result<Decision, CallError> {
+        let mut size = Size::default();
+        let decision = match decision {
+            contract::Decision::Allow => Decision::Allow,
+            contract::Decision::Deny(reason) => {
+                size.add(&reason);
+                Decision::Deny(answer::text(&reason))
+            }
+            contract::Decision::NoOpinion => Decision::NoOpinion,
+            contract::Decision::Conditional(contract::Conditional { any_of, reusable_for }) => {
+                let any_of = any_of
+                    .into_iter()
+                    .map(|all_of| all_of.into_iter().map(|condition| lift_condition(condition, &mut size)).collect())
+                    .collect();
+                Decision::Conditional(Conditional { any_of, reusable_for })
+            }
+        };
+        if size.too_large() { Err(self.runner.output_limit()) } else { Ok(decision) }
+    }
+}
+
+impl PermissionPolicy for WasmPolicy {
+    fn name(&self) -> &PluginName {
+        &self.runner.name
+    }
+
+    fn digest(&self) -> Digest {
+        self.runner.digest
+    }
+
+    fn mode(&self) -> PolicyMode {
+        self.mode
+    }
+
+    fn handle<'a>(
+        &'a self,
+        query: &'a PolicyQuery,
+        user: Option<&'a UserInfo>,
+    ) -> BoxFuture<'a, Result<Decision, CallError>> {
+        let span = debug_span!("call_plugin", plugin = %self.runner.name, function = "handle");
+        Box::pin(self.call(query, user).instrument(span))
+    }
+}
+
+fn lower_query(query: &PolicyQuery) -> contract::PolicyQuery {
+    let permission = &query.permission;
+    contract::PolicyQuery {
+        permission: contract::Permission {
+            name: permission.name.to_owned(),
+            action: permission.action.map(str::to_owned),
+            resource_type: permission.resource_type.map(str::to_owned),
+        },
+        resource_ref: query.resource_ref.clone(),
+        request: query.request.as_ref().map(lower_request),
+        now: query.now,
+    }
+}
+
+fn lower_request(request: &RequestAttributes) -> types::RequestAttributes {
+    let info = &request.info;
+    types::RequestAttributes {
+        cluster: request.cluster.as_str().to_owned(),
+        verb: info.verb.clone(),
+        api_group: info.api_group.clone(),
+        api_version: info.api_version.clone(),
+        namespace: info.namespace.clone(),
+        resource: info.resource.clone(),
+        subresource: info.subresource.clone(),
+        name: info.name.clone(),
+        subpath: info.subpath.clone(),
+        field_selector: info.field_selector.clone(),
+        label_selector: info.label_selector.clone(),
+        resource_request: info.is_resource_request,
+        method: request.method.clone(),
+        path: request.path.clone(),
+        action_class: match request.action_class {
+            ActionClass::Read => types::ActionClass::Read,
+            ActionClass::Write => types::ActionClass::Write,
+            ActionClass::Delete => types::ActionClass::Delete,
+            ActionClass::Exec => types::ActionClass::Exec,
+            ActionClass::Credential => types::ActionClass::Credential,
+            ActionClass::Escalate => types::ActionClass::Escalate,
+        },
+        upgrade: request.upgrade,
+        patch_type: request.patch_type.clone(),
+        dry_run: request.dry_run,
+    }
+}
+
+fn lift_condition(condition: contract::Condition, size: &mut Size) -> Condition {
+    let contract::Condition { rule, params, negated } = condition;
+    size.add(&rule);
+    for (name, values) in &params {
+        size.add(name);
+        values.iter().for_each(|value| size.add(value));
+    }
+    Condition { rule, params, negated }
+}

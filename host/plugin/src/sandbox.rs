@@ -1,0 +1,100 @@
+//! What surrounds one instance: its limits, its capabilities, its deadline. The data of a `Store`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::ResourceLimiter;
+use witgate_core::{Limit, SecretStore};
+
+use crate::capability::log::CallLog;
+use crate::capability::wasi::{Surroundings, WasiState};
+use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+
+/// The host's side of one instance.
+pub(crate) struct Sandbox {
+    /// When the guest is interrupted.
+    pub(crate) deadline: Instant,
+    pub(crate) budget: Budget,
+    pub(crate) log: Arc<CallLog>,
+    /// Asked in this order. Empty for policies: they do not import `secrets`.
+    pub(crate) secrets: SecretStores,
+    pub(crate) surroundings: Surroundings,
+    /// Made when the guest first asks for WASI; most never do.
+    pub(crate) wasi: Option<Box<WasiState>>,
+}
+
+/// The secrets that one call may ask for.
+#[derive(Default)]
+pub(crate) struct SecretStores {
+    /// The sidecar's own.
+    pub(crate) sidecar: Option<Arc<dyn SecretStore>>,
+    /// Those of the cluster at hand.
+    pub(crate) cluster: Option<Arc<dyn SecretStore>>,
+}
+
+/// What an instance may allocate, what it has, and what it was refused.
+pub(crate) struct Budget {
+    memory_bytes_max: usize,
+    memory_bytes: usize,
+    /// The first limit that was reached; a guest may survive a refused allocation, so this is no error yet.
+    pub(crate) refused: Option<Limit>,
+}
+
+impl Budget {
+    pub(crate) const fn new(memory_bytes_max: usize) -> Self {
+        Self { memory_bytes_max, memory_bytes: 0, refused: None }
+    }
+}
+
+/// The interface holds types alone.
+impl crate::bindings::types::Host for Sandbox {}
+
+impl ResourceLimiter for Budget {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // All memories of the instance together: two halves are a whole.
+        let total = self.memory_bytes.saturating_sub(current).saturating_add(desired);
+        let fits = total <= self.memory_bytes_max;
+        if fits {
+            self.memory_bytes = total;
+        } else {
+            self.refused.get_or_insert(Limit::Memory);
+        }
+        Ok(fits)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let fits = desired <= TABLE_ELEMENTS_MAX;
+        if !fits {
+            self.refused.get_or_insert(Limit::Table);
+        }
+        Ok(fits)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: memories add up, and a refusal is remembered. Method: a row of growths, each (from, to, granted).
+    #[test]
+    fn memories_share_one_budget() {
+        let mut budget = Budget::new(100);
+        for (current, desired, granted) in [(0, 60, true), (0, 40, true), (60, 61, false), (40, 40, true)] {
+            assert_eq!(budget.memory_growing(current, desired, None).unwrap(), granted, "{current} to {desired}");
+        }
+        assert_eq!(budget.refused, Some(Limit::Memory));
+        assert!(!Budget::new(usize::MAX).table_growing(0, TABLE_ELEMENTS_MAX + 1, None).unwrap());
+    }
+}

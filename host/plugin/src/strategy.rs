@@ -1,0 +1,214 @@
+//! An authentication strategy that runs as WebAssembly.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tracing::{Instrument, debug_span};
+use witgate_core::{
+    AuthError, AuthenticationStrategy, BoxFuture, CallError, ClusterDetails, Credential, Digest, Grant, Impersonation,
+    Issued, Metadata, PluginName, PrivateKeyPair, Redacted, RequestAuth, RequestAuthEntry, SecretStore, UserInfo,
+};
+
+use crate::answer::{self, Size};
+use crate::bindings::strategy::StrategyPre;
+use crate::bindings::types;
+use crate::call::{Call, Runner};
+use crate::capability::wasi::Surroundings;
+use crate::credential_check::{CredentialFault, check_credential, check_impersonation};
+use crate::lower::lower_user;
+use crate::sandbox::Sandbox;
+use crate::start_state::StartState;
+
+/// An authentication strategy that runs as WebAssembly, in a fresh instance for each call.
+pub struct WasmStrategy {
+    runner: Runner,
+    start: StartState<StrategyPre<Sandbox>>,
+}
+
+impl WasmStrategy {
+    pub(crate) const fn new(runner: Runner, start: StartState<StrategyPre<Sandbox>>) -> Self {
+        Self { runner, start }
+    }
+
+    async fn call_credential(
+        &self,
+        cluster: &ClusterDetails,
+        secrets: &Arc<dyn SecretStore>,
+        request_auth: &RequestAuth,
+        caller: Option<&UserInfo>,
+    ) -> Result<Result<Issued, AuthError>, CallError> {
+        let mut call = self.runner.begin_with_secrets(Some(Arc::clone(secrets)))?;
+        for entry in request_auth.entries() {
+            call.store.data().log.hide(entry.value.clone());
+        }
+        let cluster = lower_cluster(cluster);
+        let entries: Vec<_> = request_auth.entries().iter().map(lower_entry).collect();
+        let caller = caller.map(lower_user);
+        let answer = call.deadline.bound(async {
+            let instance = self.start.instance(&mut call.store).await?;
+            call.store.data_mut().enter(Surroundings::Real);
+            let strategy = instance.witgate_auth_authentication_strategy();
+            strategy.call_get_credential(&mut call.store, &cluster, &entries, caller.as_ref()).await
+        });
+        let ended = answer.await;
+        match call.outcome(ended)? {
+            Ok(grant) => self.lift_grant(grant).map(|grant| Ok(Issued { grant, cache_hit: false })),
+            Err(error) => Ok(Err(lift_error(&call, error))),
+        }
+    }
+
+    async fn call_present(&self, metadata: &Metadata) -> Result<Metadata, CallError> {
+        let mut call = self.runner.begin_with_secrets(None)?;
+        let entries = lower_metadata(metadata);
+        let answer = call.deadline.bound(async {
+            let instance = self.start.instance(&mut call.store).await?;
+            call.store.data_mut().enter(Surroundings::Real);
+            let strategy = instance.witgate_auth_authentication_strategy();
+            strategy.call_present_auth_metadata(&mut call.store, &entries).await
+        });
+        let ended = answer.await;
+        self.lift_metadata(call.outcome(ended)?)
+    }
+
+    async fn call_validate(&self, metadata: &Metadata) -> Result<Vec<String>, CallError> {
+        let mut call = self.runner.begin_with_secrets(None)?;
+        let entries = lower_metadata(metadata);
+        let answer = call.deadline.bound(async {
+            let instance = self.start.instance(&mut call.store).await?;
+            call.store.data_mut().enter(Surroundings::Real);
+            let strategy = instance.witgate_auth_authentication_strategy();
+            strategy.call_validate_cluster(&mut call.store, &entries).await
+        });
+        let ended = answer.await;
+        let faults = call.outcome(ended)?;
+        Ok(answer::texts(faults.into_iter().map(|fault| call.store.data().log.without_hidden(fault)).collect()))
+    }
+
+    fn lift_grant(&self, grant: types::Grant) -> Result<Grant, CallError> {
+        let types::Grant { credential, expires_at, impersonate } = grant;
+        let mut size = Size::default();
+        // Wrapped before anything can fail, so that no message can hold one.
+        let credential = match credential {
+            types::Credential::BearerToken(token) => {
+                size.add(&token);
+                Credential::BearerToken(Redacted::new(token))
+            }
+            types::Credential::X509ClientCertificate(types::ClientCertificate { cert, key }) => {
+                size.add(&cert);
+                size.add(&key);
+                Credential::X509ClientCertificate(PrivateKeyPair { certificate: cert, key: Redacted::new(key) })
+            }
+            types::Credential::Anonymous => Credential::Anonymous,
+        };
+        let malformed = |fault: CredentialFault| self.runner.malformed(fault.to_string());
+        check_credential(&credential).map_err(malformed)?;
+        let impersonate =
+            impersonate.map(|impersonation| self.lift_impersonation(impersonation, &mut size)).transpose()?;
+        if size.too_large() {
+            return Err(self.runner.output_limit());
+        }
+        Ok(Grant { credential, expires_at, impersonate })
+    }
+
+    fn lift_impersonation(
+        &self,
+        impersonation: types::Impersonation,
+        size: &mut Size,
+    ) -> Result<Impersonation, CallError> {
+        let types::Impersonation { user, uid, groups, extra } = impersonation;
+        let mut by_key = BTreeMap::new();
+        for (key, values) in extra {
+            size.add(&key);
+            values.iter().for_each(|value| size.add(value));
+            if by_key.insert(key, values).is_some() {
+                return Err(self.runner.malformed("an `extra` key of the impersonation is given twice"));
+            }
+        }
+        size.add(&user);
+        groups.iter().chain(&uid).for_each(|value| size.add(value));
+        let impersonation = Impersonation { user, uid, groups, extra: by_key };
+        check_impersonation(&impersonation).map_err(|fault| self.runner.malformed(fault.to_string()))?;
+        Ok(impersonation)
+    }
+
+    fn lift_metadata(&self, entries: Vec<(String, String)>) -> Result<Metadata, CallError> {
+        let mut size = Size::default();
+        let mut metadata = Metadata::new();
+        for (key, value) in entries {
+            size.add(&key);
+            size.add(&value);
+            if metadata.insert(key, value).is_some() {
+                return Err(self.runner.malformed("a key of the metadata is given twice"));
+            }
+        }
+        if size.too_large() { Err(self.runner.output_limit()) } else { Ok(metadata) }
+    }
+}
+
+impl AuthenticationStrategy for WasmStrategy {
+    fn name(&self) -> &PluginName {
+        &self.runner.name
+    }
+
+    fn credential<'a>(
+        &'a self,
+        cluster: &'a ClusterDetails,
+        secrets: &'a Arc<dyn SecretStore>,
+        request_auth: &'a RequestAuth,
+        caller: Option<&'a UserInfo>,
+    ) -> BoxFuture<'a, Result<Result<Issued, AuthError>, CallError>> {
+        let span = debug_span!("call_plugin", plugin = %self.runner.name, function = "get-credential");
+        Box::pin(self.call_credential(cluster, secrets, request_auth, caller).instrument(span))
+    }
+
+    fn present_auth_metadata<'a>(&'a self, metadata: &'a Metadata) -> BoxFuture<'a, Result<Metadata, CallError>> {
+        let span = debug_span!("call_plugin", plugin = %self.runner.name, function = "present-auth-metadata");
+        Box::pin(self.call_present(metadata).instrument(span))
+    }
+
+    fn validate_cluster<'a>(&'a self, metadata: &'a Metadata) -> BoxFuture<'a, Result<Vec<String>, CallError>> {
+        let span = debug_span!("call_plugin", plugin = %self.runner.name, function = "validate-cluster");
+        Box::pin(self.call_validate(metadata).instrument(span))
+    }
+}
+
+impl WasmStrategy {
+    /// Which bytes it runs.
+    pub const fn digest(&self) -> Digest {
+        self.runner.digest
+    }
+}
+
+fn lower_metadata(metadata: &Metadata) -> Vec<(String, String)> {
+    metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn lower_cluster(cluster: &ClusterDetails) -> types::ClusterDetails {
+    types::ClusterDetails {
+        name: cluster.name.as_str().to_owned(),
+        title: cluster.title.clone(),
+        server: cluster.server.clone(),
+        auth_metadata: lower_metadata(&cluster.auth_metadata),
+        ca_data: cluster.ca_data.clone(),
+        skip_tls_verify: cluster.skip_tls_verify,
+    }
+}
+
+fn lower_entry(entry: &RequestAuthEntry) -> types::RequestAuthEntry {
+    types::RequestAuthEntry {
+        provider: entry.provider.clone(),
+        sub_provider: entry.sub_provider.clone(),
+        value: entry.value.expose().clone(),
+    }
+}
+
+/// The text reaches the caller: without what this call was handed, and in one line.
+fn lift_error(call: &Call<'_>, error: types::AuthError) -> AuthError {
+    let clean = |reason: String| answer::text(&call.store.data().log.without_hidden(reason));
+    match error {
+        types::AuthError::MissingToken(reason) => AuthError::MissingToken(clean(reason)),
+        types::AuthError::Refused(reason) => AuthError::Refused(clean(reason)),
+        types::AuthError::Unavailable(reason) => AuthError::Unavailable(clean(reason)),
+        types::AuthError::Misconfigured(reason) => AuthError::Misconfigured(clean(reason)),
+    }
+}

@@ -1,0 +1,12 @@
+//! Plug-ins, from the host's view: small guests written as text, loaded and called.
+
+#![expect(clippy::indexing_slicing, reason = "tests may")]
+
+mod cache;
+mod containment;
+mod guest;
+mod loading;
+mod logging;
+mod policy;
+mod strategy;
+mod wasi;

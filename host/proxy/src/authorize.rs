@@ -1,0 +1,110 @@
+//! Asks every policy, folds what they say, and hands out the only key to forwarding.
+//!
+//! [`Authorized`] is made here and nowhere else, and forwarding takes it: a path that
+//! skips the policies does not compile.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::join_all;
+use tracing::{debug, warn};
+use witgate_core::{
+    DenyReason, Digest, Permission, PermissionPolicy, PluginName, PolicyAnswer, PolicyMode, PolicyQuery,
+    RequestAttributes, UserInfo, Verdict, verdict,
+};
+
+use crate::snapshot::{PermissionRule, Snapshot};
+
+/// Something that the policies, together, have let through.
+#[derive(Debug)]
+pub struct Authorized<R>(R);
+
+impl<R> Authorized<R> {
+    /// What was let through.
+    pub fn into_inner(self) -> R {
+        self.0
+    }
+}
+
+/// A verdict, with who decided and how long it took; for the decision log.
+#[derive(Debug)]
+pub(crate) struct Judgement {
+    pub(crate) verdict: Verdict,
+    pub(crate) digest: Option<Digest>,
+    pub(crate) took: Duration,
+}
+
+impl Judgement {
+    /// The policy that decided, where one did.
+    pub(crate) const fn policy(&self) -> Option<&PluginName> {
+        match &self.verdict {
+            Verdict::Allow { policy } => policy.as_ref(),
+            Verdict::Deny(reason) => reason.policy(),
+        }
+    }
+
+    /// The subject, if it was let through.
+    pub(crate) fn authorized<R>(&self, subject: R) -> Result<Authorized<R>, DenyReason> {
+        match &self.verdict {
+            Verdict::Allow { .. } => Ok(Authorized(subject)),
+            Verdict::Deny(reason) => Err(reason.clone()),
+        }
+    }
+}
+
+/// Asks every policy of the snapshot, shadow policies included.
+pub(crate) async fn judge(
+    snapshot: &Snapshot,
+    user: &UserInfo,
+    permission: Permission,
+    request: Option<RequestAttributes>,
+) -> (Judgement, Option<RequestAttributes>) {
+    match snapshot.permission {
+        PermissionRule::Disabled => {
+            let judgement = Judgement { verdict: Verdict::Allow { policy: None }, digest: None, took: Duration::ZERO };
+            return (judgement, request);
+        }
+        PermissionRule::Enabled => {}
+    }
+    let started = Instant::now();
+    let query = PolicyQuery { permission, resource_ref: None, request, now: now() };
+    let answers = match snapshot.policies.as_slice() {
+        [only] => vec![ask(only.as_ref(), &query, user).await],
+        several => join_all(several.iter().map(|policy| ask(policy.as_ref(), &query, user))).await,
+    };
+    let took = started.elapsed();
+    let verdict = verdict(answers, query.request.as_ref());
+    let mut judgement = Judgement { verdict, digest: None, took };
+    judgement.digest = judgement
+        .policy()
+        .and_then(|name| snapshot.policies.iter().find(|policy| policy.name() == name))
+        .map(|policy| policy.digest());
+    (judgement, query.request)
+}
+
+async fn ask<'a>(policy: &'a dyn PermissionPolicy, query: &PolicyQuery, user: &UserInfo) -> PolicyAnswer<'a> {
+    let answer = policy.handle(query, Some(user)).await;
+    match (&answer, policy.mode()) {
+        (Err(error), _) => {
+            warn!(policy = %policy.name(), code = error.code(), error = %chain(error), "a policy gave no answer");
+        }
+        (Ok(answer), PolicyMode::Shadow) => debug!(policy = %policy.name(), ?answer, "a shadow policy answered"),
+        (Ok(_), PolicyMode::Enforce) => {}
+    }
+    PolicyAnswer { policy: policy.name(), mode: policy.mode(), answer }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,140 @@
+//! Sends an authorized request up, and brings the answer down.
+
+use std::sync::Arc;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use witgate_core::{BoxFuture, Credential, Impersonation, RequestTarget};
+
+use crate::authorize::Authorized;
+use crate::body::{Body, Forwarded, OnClose, RequestBody};
+use crate::headers::{self, Authorization};
+use crate::limits::Limits;
+use crate::respond::GateError;
+use crate::snapshot::Cluster;
+use crate::upstream::{InFlight, UpstreamError};
+
+/// A client's request to a cluster, as it was judged.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) method: Method,
+    pub(crate) target: RequestTarget,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Incoming,
+    pub(crate) upgrade: Option<Upgrade>,
+}
+
+/// The wish to speak another protocol on this connection.
+#[derive(Debug)]
+pub(crate) struct Upgrade {
+    /// In lower case: `websocket` or `spdy/3.1`.
+    pub(crate) protocol: String,
+    /// The client's connection, once the answer was 101.
+    pub(crate) downstream: OnUpgrade,
+}
+
+/// As whom a request goes up.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// Decides which connections are used.
+    pub(crate) credential: Credential,
+    /// What the client brought to be sent instead of the credential.
+    pub(crate) verbatim: Option<HeaderValue>,
+    pub(crate) impersonate: Option<Impersonation>,
+}
+
+/// What a long-running answer needs to end well.
+pub(crate) struct Stream {
+    /// Ends it when the gate goes down.
+    pub(crate) drained: BoxFuture<'static, ()>,
+    /// Hears how it ended.
+    pub(crate) on_close: OnClose,
+}
+
+/// Sends `authorized` to `cluster` and returns the answer with its body still to come.
+/// Cancel safe: dropping the future drops the request upstream.
+pub(crate) async fn forward(
+    authorized: Authorized<Pending>,
+    cluster: &Arc<Cluster>,
+    identity: &Identity,
+    in_flight: InFlight,
+    stream: Option<Stream>,
+    limits: &Limits,
+) -> Result<Response<Body>, GateError> {
+    let Pending { method, target, headers, body, upgrade: _ } = authorized.into_inner();
+    let headers = identify(headers, identity)?;
+    let request = build(method, &target, headers, RequestBody::new(body), cluster)?;
+    let (response, lease) = cluster.upstream.send(&identity.credential, request).await?;
+    let (mut parts, incoming) = response.into_parts();
+    check_answer(parts.status, &parts.headers)?;
+    headers::strip_answer(&mut parts.headers);
+    let forwarded = Forwarded::new(incoming, lease, in_flight);
+    let body = match stream {
+        Some(stream) => forwarded.as_stream(stream.drained, stream.on_close),
+        None => forwarded.with_idle_limit(limits.body_idle_timeout),
+    };
+    let mut answer = Response::new(Body::forwarded(body));
+    *answer.status_mut() = parts.status;
+    *answer.headers_mut() = parts.headers;
+    Ok(answer)
+}
+
+/// Strips what ends at the gate, stamps the identity, and looks once more.
+pub(crate) fn identify(mut headers: HeaderMap, identity: &Identity) -> Result<HeaderMap, GateError> {
+    headers::strip_request(&mut headers);
+    let authorization = match &identity.verbatim {
+        Some(value) => Authorization::Verbatim(value),
+        None => Authorization::Credential(&identity.credential),
+    };
+    headers::stamp_request(&mut headers, authorization, identity.impersonate.as_ref())
+        .map_err(GateError::UnusableCredential)?;
+    let authorized = match (&identity.verbatim, &identity.credential) {
+        (Some(_), _) | (None, Credential::BearerToken(_)) => true,
+        (None, Credential::X509ClientCertificate(_) | Credential::Anonymous) => false,
+    };
+    headers::tripwire(&headers, authorized, identity.impersonate.is_some()).map_err(GateError::Tripwire)?;
+    Ok(headers)
+}
+
+/// The request as it goes up: the very bytes of the target that was judged, behind the cluster's prefix.
+pub(crate) fn build(
+    method: Method,
+    target: &RequestTarget,
+    headers: HeaderMap,
+    body: RequestBody,
+    cluster: &Cluster,
+) -> Result<Request<RequestBody>, GateError> {
+    let uri = cluster
+        .upstream
+        .target()
+        .origin_form(target.as_str())
+        .map_err(|error| GateError::BadRequest(format!("the path cannot be forwarded: {error}")))?;
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// An API server does not redirect, and does not switch protocols unasked.
+pub(crate) fn check_answer(status: StatusCode, headers: &HeaderMap) -> Result<(), GateError> {
+    if status.is_redirection() && (headers.contains_key(LOCATION) || status != StatusCode::NOT_MODIFIED) {
+        return Err(UpstreamError::Redirected(status).into());
+    }
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(UpstreamError::Protocol("101 without an upgrade".into()).into());
+    }
+    Ok(())
+}
+
+/// The bytes that an answer announces.
+pub(crate) fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Marks an answer as the last one on its connection.
+pub(crate) fn close_after(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+}

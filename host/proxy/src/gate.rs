@@ -1,0 +1,298 @@
+//! The life of a request, from top to bottom.
+//!
+//! route → authenticate → RequestInfo → policies → cluster → strategy → forward. Each
+//! step is a module; this one puts them in order and nothing else. Whatever fails
+//! becomes an answer in one place ([`respond`]), and each request leaves one line
+//! in the decision log, two where it is a stream.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tracing::{Instrument as _, debug, debug_span, error, warn};
+use witgate_core::{
+    Authenticator, ClientCertificate, ClusterName, Credential, Impersonation, Permission, RequestAttributes,
+    RequestTarget, UserInfo,
+};
+
+use crate::authorize::{chain, judge};
+use crate::body::Body;
+use crate::caller;
+use crate::clusters::{self, ListClusters};
+use crate::decision::{DecisionId, DecisionLog};
+use crate::drain::Watcher;
+use crate::exchange::Exchange;
+use crate::forward::{self, Identity, Stream, Upgrade, forward};
+use crate::headers;
+use crate::impersonation;
+use crate::limits::Limits;
+use crate::respond::{self, Asked, GateError};
+use crate::route::{self, Route};
+use crate::snapshot::{ClientAuthorization, ClientImpersonation, Cluster, CurrentSnapshot, Snapshot};
+use crate::trail::Trail;
+use crate::upgrade::{Tunnel, upgrade};
+
+/// The data plane: what every connection shares.
+pub struct Gate {
+    /// The policies and clusters, replaced whole by a reload.
+    pub snapshot: Arc<CurrentSnapshot>,
+    /// Finds out who calls.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Where decisions are written.
+    pub decision_log: Arc<dyn DecisionLog>,
+    /// What a request may take.
+    pub limits: Limits,
+}
+
+/// The other end of a client's connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where it calls from.
+    pub address: SocketAddr,
+    /// What it showed in the TLS handshake, verified.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+impl Gate {
+    /// Answers one request. Always answers: an error is an answer too.
+    pub async fn handle(&self, request: Request<Incoming>, peer: &Peer, drain: &Watcher) -> Response<Body> {
+        let id = DecisionId::generate();
+        let span = debug_span!("request", %id, method = %request.method(), peer = %peer.address);
+        self.answer(id, request, peer, drain).instrument(span).await
+    }
+
+    async fn answer(
+        &self,
+        id: DecisionId,
+        mut request: Request<Incoming>,
+        peer: &Peer,
+        drain: &Watcher,
+    ) -> Response<Body> {
+        let mut trail = Trail::begin(id, request.method());
+        let upgrade = headers::upgrade_protocol(request.headers())
+            .map(|protocol| Upgrade { protocol, downstream: hyper::upgrade::on(&mut request) });
+        let (parts, body) = request.into_parts();
+        let method = parts.method.clone();
+        let path_and_query = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+        let route = Route::of(&path_and_query);
+        let exchange = Exchange { parts, body, upgrade, peer, drain };
+        let mut response = match self.serve(&route, exchange, &mut trail).await {
+            Ok(response) => {
+                trail.answered(response.status(), forward::announced_bytes(response.headers()));
+                response
+            }
+            Err(error) => {
+                log_failure(&error);
+                let path = path_and_query.split('?').next().unwrap_or_default();
+                let asked = Asked { manners: route.manners(), method: &method, path };
+                let response = respond::failure(&error, asked);
+                trail.failed(&error, response.status());
+                response
+            }
+        };
+        trail.write(self.decision_log.as_ref());
+        respond::stamp(&mut response, id);
+        response
+    }
+
+    async fn serve(
+        &self,
+        route: &Route<'_>,
+        mut exchange: Exchange<'_>,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, GateError> {
+        exchange.check_form()?;
+        match route {
+            Route::Unknown => Err(GateError::UnknownRoute),
+            Route::BackstageClusters => {
+                let caller = self.authenticate(&mut exchange, trail).await?;
+                self.list_clusters(&exchange, &caller, trail).await
+            }
+            Route::BackstageProxy { rest } => {
+                let caller = self.authenticate(&mut exchange, trail).await?;
+                let snapshot = self.read_snapshot(trail);
+                let cluster = named_or_only(exchange.headers(), &snapshot)?;
+                self.proxy(&snapshot, &caller, cluster, &rest.to_path_and_query(), exchange, trail).await
+            }
+            Route::Kubernetes { cluster, rest } => {
+                let caller = self.authenticate(&mut exchange, trail).await?;
+                let snapshot = self.read_snapshot(trail);
+                let cluster = route::cluster_name(cluster)
+                    .ok_or_else(|| GateError::UnknownCluster(cluster.chars().take(253).collect()))?;
+                self.proxy(&snapshot, &caller, cluster, &rest.to_path_and_query(), exchange, trail).await
+            }
+        }
+    }
+
+    async fn authenticate(&self, exchange: &mut Exchange<'_>, trail: &mut Trail) -> Result<UserInfo, GateError> {
+        let certificate = exchange.peer.client_certificate.as_ref();
+        let credentials = caller::credentials(&mut exchange.parts.headers, certificate)?;
+        let caller = self.authenticator.authenticate(&credentials).await?.user;
+        trail.called_by(&caller);
+        Ok(caller)
+    }
+
+    fn read_snapshot(&self, trail: &mut Trail) -> Arc<Snapshot> {
+        let snapshot = self.snapshot.read();
+        trail.judged_by(snapshot.generation);
+        snapshot
+    }
+
+    async fn list_clusters(
+        &self,
+        exchange: &Exchange<'_>,
+        caller: &UserInfo,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, GateError> {
+        if !matches!(exchange.parts.method, Method::GET | Method::HEAD) {
+            return Err(GateError::MethodNotAllowed(exchange.parts.method.to_string()));
+        }
+        let snapshot = self.read_snapshot(trail);
+        trail.asks_for(&Permission::CLUSTERS_READ);
+        let (judgement, _) = judge(&snapshot, caller, Permission::CLUSTERS_READ, None).await;
+        trail.judged(&judgement);
+        let authorized = judgement.authorized(ListClusters).map_err(GateError::Denied)?;
+        Ok(clusters::list(authorized, &snapshot))
+    }
+
+    async fn proxy(
+        &self,
+        snapshot: &Snapshot,
+        caller: &UserInfo,
+        cluster: ClusterName,
+        path_and_query: &str,
+        exchange: Exchange<'_>,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, GateError> {
+        let target =
+            RequestTarget::parse(path_and_query).map_err(|ambiguous| GateError::BadRequest(ambiguous.to_string()))?;
+        let attributes = exchange.attributes(cluster, &target)?;
+        trail.asks_for(&Permission::PROXY);
+        trail.is_about(&attributes);
+        if attributes.info.verb.is_empty() {
+            return Err(GateError::NoVerb(attributes.method));
+        }
+        let impersonate = impersonation::requested(exchange.headers())?;
+
+        let (judgement, attributes) = judge(snapshot, caller, Permission::PROXY, attributes.into()).await;
+        trail.judged(&judgement);
+        judgement.authorized(()).map_err(GateError::Denied)?;
+        let Some(attributes) = attributes else { return Err(GateError::UnknownRoute) };
+
+        let cluster = find(snapshot, &attributes.cluster)?;
+        if let Some(identity) = &impersonate {
+            self.authorize_impersonation(snapshot, cluster, caller, identity, &attributes, trail).await?;
+        }
+        let in_flight =
+            cluster.upstream.enter().ok_or_else(|| GateError::ClusterSaturated(cluster.details.name.clone()))?;
+        let identity = identify(cluster, exchange.headers(), caller, impersonate, trail).await?;
+
+        let drain = exchange.drain.clone();
+        let pending = judgement.authorized(exchange.into_pending(target)).map_err(GateError::Denied)?;
+        if attributes.upgrade {
+            let on_close = trail.on_close(Arc::clone(&self.decision_log), StatusCode::SWITCHING_PROTOCOLS);
+            let tunnel = Tunnel { drain, on_close };
+            return upgrade(pending, cluster, &identity, in_flight, tunnel, &self.limits).await;
+        }
+        let stream = attributes.info.long_running.then(|| Stream {
+            drained: drain.stream_end(trail.id().share()),
+            on_close: trail.on_close(Arc::clone(&self.decision_log), StatusCode::OK),
+        });
+        forward(pending, cluster, &identity, in_flight, stream, &self.limits).await
+    }
+
+    /// Asks the policies about each identity that the client wants to take on (`kubectl --as`).
+    async fn authorize_impersonation(
+        &self,
+        snapshot: &Snapshot,
+        cluster: &Cluster,
+        caller: &UserInfo,
+        identity: &Impersonation,
+        attributes: &RequestAttributes,
+        trail: &mut Trail,
+    ) -> Result<(), GateError> {
+        match cluster.client_impersonation {
+            ClientImpersonation::Refused => {
+                return Err(GateError::ImpersonationRefused(cluster.details.name.clone()));
+            }
+            ClientImpersonation::AskPolicies => {}
+        }
+        for question in impersonation::questions(identity, attributes) {
+            let (judgement, _) = judge(snapshot, caller, Permission::PROXY, Some(question)).await;
+            trail.judged(&judgement);
+            judgement.authorized(()).map_err(GateError::Denied)?;
+        }
+        Ok(())
+    }
+}
+
+/// The cluster that the header names, or the only one there is.
+fn named_or_only(headers: &HeaderMap, snapshot: &Snapshot) -> Result<ClusterName, GateError> {
+    if let Some(name) = caller::cluster_header(headers)? {
+        return Ok(name);
+    }
+    match snapshot.clusters.only() {
+        Some(cluster) => Ok(cluster.details.name.clone()),
+        None if snapshot.clusters.is_empty() => Err(GateError::NoClusters),
+        None => Err(GateError::MissingClusterHeader),
+    }
+}
+
+fn find<'a>(snapshot: &'a Snapshot, name: &ClusterName) -> Result<&'a Arc<Cluster>, GateError> {
+    match snapshot.clusters.find(name) {
+        Some(cluster) => Ok(cluster),
+        None if snapshot.clusters.is_empty() => Err(GateError::NoClusters),
+        None => Err(GateError::UnknownCluster(name.to_string())),
+    }
+}
+
+/// As whom the request goes up: what the client brought for the cluster, else what the strategy yields.
+async fn identify(
+    cluster: &Cluster,
+    headers: &HeaderMap,
+    caller: &UserInfo,
+    client_impersonation: Option<Impersonation>,
+    trail: &mut Trail,
+) -> Result<Identity, GateError> {
+    let request_auth = caller::request_auth(headers)?;
+    if let Some(verbatim) = caller::cluster_authorization(headers)? {
+        return match cluster.client_authorization {
+            ClientAuthorization::Taken => {
+                let credential = Credential::Anonymous;
+                trail.sends(&Credential::BearerToken(String::new().into()), None);
+                Ok(Identity { credential, verbatim: Some(verbatim), impersonate: client_impersonation })
+            }
+            ClientAuthorization::Refused => Err(GateError::BadRequest(format!(
+                "cluster '{}' does not take `Backstage-Kubernetes-Authorization`",
+                cluster.details.name
+            ))),
+        };
+    }
+    let started = Instant::now();
+    let answer = cluster.strategy.credential(&cluster.details, &cluster.secrets, &request_auth, Some(caller)).await;
+    trail.asked_strategy(cluster.strategy.name(), started.elapsed());
+    let issued = answer.map_err(GateError::StrategyFailed)?.map_err(GateError::Strategy)?;
+    trail.sends(&issued.grant.credential, Some(issued.cache_hit));
+    let impersonate = match (client_impersonation, issued.grant.impersonate) {
+        // An API server takes on one identity, so one of the two would be lost.
+        (Some(_), Some(_)) => return Err(GateError::ImpersonationRefused(cluster.details.name.clone())),
+        (client, grant) => client.or(grant),
+    };
+    Ok(Identity { credential: issued.grant.credential, verbatim: None, impersonate })
+}
+
+/// Operators learn the cause of what callers only learn the reason of.
+fn log_failure(failure: &GateError) {
+    match failure {
+        GateError::Tripwire(_) => error!(error = %chain(failure), "a header that must not go up was about to"),
+        GateError::StrategyFailed(_)
+        | GateError::Strategy(_)
+        | GateError::Upstream(_)
+        | GateError::UnusableCredential(_)
+        | GateError::ClusterSaturated(_) => warn!(error = %chain(failure), "request failed"),
+        _ => debug!(error = %chain(failure), "request refused"),
+    }
+}

@@ -1,0 +1,124 @@
+//! Whom the gate is to one API server: a TLS configuration and a pool for each.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::ClientConfig;
+use witgate_core::{BoxError, Credential, Digest, PrivateKeyPair};
+
+use super::ServerTrust;
+use super::pool::Pool;
+use crate::limits::Limits;
+use crate::tls;
+
+/// All identities of one cluster.
+pub(super) struct Identities {
+    verification: tls::ServerVerification,
+    /// Bearer and anonymous callers: their identity is in a header, so they share connections.
+    shared: Arc<Identity>,
+    /// One for each client certificate, the longest unused first.
+    by_certificate: Mutex<VecDeque<(Digest, Arc<Identity>)>>,
+    limits: Limits,
+}
+
+/// One identity.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) tls: TlsConfigs,
+    pub(super) pool: Pool,
+}
+
+/// The same identity with and without HTTP/2: an upgrade needs HTTP/1.1.
+#[derive(Debug)]
+pub(super) struct TlsConfigs {
+    pub(super) any_protocol: Arc<ClientConfig>,
+    pub(super) http1_only: Arc<ClientConfig>,
+}
+
+/// Why a credential cannot be used to connect. Holds no part of it.
+#[derive(Debug, thiserror::Error)]
+pub enum UnusableCredential {
+    /// The certificate or key does not parse, or they do not belong together.
+    #[error("the client certificate or its key cannot be used")]
+    ClientCertificate(#[source] BoxError),
+    /// A client certificate for a server without TLS.
+    #[error("a client certificate needs an https URL")]
+    NotSecure,
+    /// A token that is no header value.
+    #[error("the token cannot be a header's value")]
+    Token,
+}
+
+impl Identities {
+    pub(super) fn new(trust: ServerTrust, limits: Limits) -> Result<Self, String> {
+        let verification = tls::ServerVerification::new(trust)?;
+        let shared = Arc::new(Identity {
+            tls: TlsConfigs::new(verification.client_config(None).map_err(|error| error.to_string())?),
+            pool: Pool::new(&limits),
+        });
+        Ok(Self { verification, shared, by_certificate: Mutex::default(), limits })
+    }
+
+    /// The identity of `credential`, made where it is new.
+    pub(super) fn of(&self, credential: &Credential) -> Result<Arc<Identity>, UnusableCredential> {
+        match credential {
+            Credential::BearerToken(_) | Credential::Anonymous => Ok(Arc::clone(&self.shared)),
+            Credential::X509ClientCertificate(pair) => self.of_certificate(pair),
+        }
+    }
+
+    fn of_certificate(&self, pair: &PrivateKeyPair) -> Result<Arc<Identity>, UnusableCredential> {
+        let key = fingerprint(pair);
+        if let Some(identity) = self.known(&key) {
+            return Ok(identity);
+        }
+        // Parsing the key is slow enough to do it outside the lock; two requests may do it at once, and one is kept.
+        let config = self.verification.client_config(Some(pair)).map_err(UnusableCredential::ClientCertificate)?;
+        let identity = Arc::new(Identity { tls: TlsConfigs::new(config), pool: Pool::new(&self.limits) });
+        let mut identities = self.by_certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = identities.iter().find(|(digest, _)| *digest == key) {
+            return Ok(Arc::clone(known));
+        }
+        if identities.len() >= self.limits.identities_max {
+            identities.pop_front(); // its requests in flight keep it; its idle connections close
+        }
+        identities.push_back((key, Arc::clone(&identity)));
+        Ok(identity)
+    }
+
+    fn known(&self, key: &Digest) -> Option<Arc<Identity>> {
+        let mut identities = self.by_certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = identities.iter().rposition(|(digest, _)| digest == key)?;
+        let entry = identities.remove(index)?;
+        let identity = Arc::clone(&entry.1);
+        identities.push_back(entry);
+        Some(identity)
+    }
+}
+
+impl fmt::Debug for Identities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identities")
+    }
+}
+
+impl TlsConfigs {
+    fn new(http1_only: ClientConfig) -> Self {
+        let mut any_protocol = http1_only.clone();
+        any_protocol.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let mut http1_only = http1_only;
+        http1_only.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self { any_protocol: Arc::new(any_protocol), http1_only: Arc::new(http1_only) }
+    }
+}
+
+/// Names a certificate with its key; length-delimited, so that no two pairs run into one.
+fn fingerprint(pair: &PrivateKeyPair) -> Digest {
+    let certificate = pair.certificate.as_bytes();
+    let mut bytes = Vec::with_capacity(8 + certificate.len() + pair.key.expose().len());
+    bytes.extend_from_slice(&(certificate.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(certificate);
+    bytes.extend_from_slice(pair.key.expose().as_bytes());
+    Digest::of(&bytes)
+}

@@ -1,0 +1,66 @@
+//! The admin listener.
+
+use insta::assert_snapshot;
+use witgate_tests::api_server::ApiServer;
+use witgate_tests::cluster::Cluster;
+use witgate_tests::gate::Gate;
+
+#[tokio::test]
+async fn livez_and_readyz_say_ok() {
+    let api_server = ApiServer::start().await;
+    let gate = Gate::builder(&api_server).start().await;
+
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(gate.admin().get(path).await.summary(), "200 ok\n", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn readyz_fails_before_the_end() {
+    let (reply, writer) = witgate_tests::api_server::Reply::streamed();
+    let api_server = ApiServer::replying([reply]).start().await;
+    let gate = Gate::builder(&api_server).start().await;
+    let jane = gate.client_as("jane");
+    let mut answer = jane.get("/api/v1/pods").open().await;
+    writer.write("first").await;
+    answer.next_piece().await.unwrap().unwrap();
+
+    gate.terminate();
+
+    witgate_tests::waiting::until("readyz fails", || async {
+        (gate.admin().get("/readyz").await.status() == 503).then_some(())
+    })
+    .await;
+    drop(writer);
+}
+
+#[tokio::test]
+async fn status_tells_plugins_reload_and_clusters() {
+    let api_server = ApiServer::start().await;
+    let gate = Gate::builder(&api_server).cluster(Cluster::at("two", &api_server, "google")).policy("read-only");
+    let gate = gate.start().await;
+
+    let mut status = gate.status().await;
+
+    assert!(status["lastReload"]["time"].is_string(), "{status}");
+    status["lastReload"]["time"] = "…".into();
+    for plugin in status["plugins"].as_array_mut().unwrap() {
+        assert_eq!(plugin["digest"].as_str().unwrap().len(), 64, "{plugin}");
+        plugin["digest"] = "…".into();
+    }
+    assert_snapshot!(serde_json::to_string_pretty(&status).unwrap(), @"");
+}
+
+#[tokio::test]
+async fn the_admin_listener_serves_no_cluster_and_the_data_plane_no_status() {
+    let api_server = ApiServer::start().await;
+    let gate = Gate::builder(&api_server).start().await;
+
+    for path in ["/k8s/clusters/one/version", "/api/kubernetes/clusters", "/api/kubernetes/proxy/version", "/"] {
+        assert_eq!(gate.admin().with_token(gate.token_of("jane")).get(path).await.status(), 404, "{path}");
+    }
+    for path in ["/status", "/livez", "/readyz"] {
+        assert_eq!(gate.caller("jane").get(path).await.status(), 404, "{path}");
+    }
+    assert!(api_server.requests().is_empty());
+}

@@ -1,0 +1,28 @@
+//! witgate from the user's side: the real binary between real sockets.
+//!
+//! One module a feature. A test that begins with a letter and a number carries out the case of that number in the
+//! table of cases that Backstage's own proxy was measured with; where the table says that Backstage's result is a
+//! defect, the test wants ours.
+
+mod admin;
+mod callers;
+mod cluster_selection;
+mod clusters_route;
+mod credentials;
+mod decision_log;
+mod demo;
+mod forwarding;
+mod framing;
+mod header_hygiene;
+mod impersonation;
+mod kube_apiserver;
+mod kubernetes_route;
+mod listener;
+mod policies;
+mod reload;
+mod startup;
+mod strategies;
+mod upstream_failures;
+
+/// What an API server has heard when nothing was forwarded.
+const NOTHING: [&str; 0] = [];

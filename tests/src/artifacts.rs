@@ -1,0 +1,48 @@
+//! Finding what `cargo xtask` has built: the binary and the guests.
+
+use std::path::{Path, PathBuf};
+
+/// The gate's binary: `WITGATE_BIN`, else `witgate` beside the folder of the running test executable.
+pub fn witgate() -> PathBuf {
+    let path = std::env::var_os("WITGATE_BIN").map_or_else(|| profile_folder().join("witgate"), PathBuf::from);
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo build -p witgate` first, or `cargo xtask test`, which does it",
+        path.display()
+    );
+    path
+}
+
+/// A compiled guest, such as `policies/read-only`.
+pub fn guest(kind_and_name: &str) -> PathBuf {
+    let path = target_folder().join("guests").join(kind_and_name).with_extension("wasm");
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo xtask guests` first, or `cargo xtask test`, which does it",
+        path.display()
+    );
+    path
+}
+
+/// Where compiled plug-ins are kept between gates, so that each of many need not compile the same ones.
+pub fn plugin_cache() -> PathBuf {
+    target_folder().join("gate-tests").join("plugin-cache")
+}
+
+/// The repository's top folder.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate stands in the repository")
+}
+
+/// `target/`.
+fn target_folder() -> PathBuf {
+    profile_folder().parent().expect("a profile's folder stands in the target folder").to_owned()
+}
+
+/// `target/debug/` of the running executable, which stands in its `deps/`.
+fn profile_folder() -> PathBuf {
+    let executable = std::env::current_exe().expect("the test executable has a path");
+    let folder = executable.parent().expect("an executable stands in a folder");
+    let profile = if folder.ends_with("deps") { folder.parent().expect("`deps` stands in a folder") } else { folder };
+    profile.to_owned()
+}

@@ -1,0 +1,229 @@
+//! What a gate is given before it starts: its configuration, its files, its plug-ins.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+use super::Gate;
+use crate::artifacts;
+use crate::authority::{Authority, HTTP2_AND_HTTP1, client_tls};
+use crate::cluster::Cluster;
+use crate::plugin_folder::{Plugin, PluginFolder};
+use crate::process::{Ended, Process};
+use crate::secrets;
+
+/// The people of the token file: name and group.
+const PEOPLE: [(&str, &str); 2] = [("jane", "group:default/developers"), ("john", "group:default/readers")];
+
+/// A gate that is not yet started.
+pub struct GateBuilder {
+    folder: TempDir,
+    plugins: PluginFolder,
+    tokens: BTreeMap<String, String>,
+    clusters: Vec<Value>,
+    locators: Vec<Value>,
+    configuration: Map<String, Value>,
+    environment: Vec<(String, String)>,
+    client_tls: Option<Arc<ClientConfig>>,
+}
+
+impl GateBuilder {
+    pub(super) fn new() -> Self {
+        let folder = TempDir::with_prefix("witgate-test-").unwrap();
+        let plugins = PluginFolder::create(folder.path().join("policies"));
+        plugins.put(&Plugin::policy("allow-all"));
+        let tokens: BTreeMap<_, _> =
+            PEOPLE.map(|(name, _)| (name.to_owned(), secrets::secret(&format!("caller token of {name}")))).into();
+        let builder = Self {
+            folder,
+            plugins,
+            tokens,
+            clusters: Vec::new(),
+            locators: Vec::new(),
+            configuration: Map::new(),
+            environment: Vec::new(),
+            client_tls: None,
+        };
+        let people: Vec<_> = PEOPLE
+            .iter()
+            .map(|(name, group)| {
+                json!({ "token": builder.tokens.get(*name), "user": format!("user:default/{name}"), "groups": [group] })
+            })
+            .collect();
+        builder
+            .file("tokens.yaml", &Value::from(people).to_string()) // JSON is YAML
+            .set("listen", "127.0.0.1:0")
+            .set("admin", "127.0.0.1:0")
+            .set("authentication", json!([{ "tokenFile": "tokens.yaml" }]))
+            .set("decisionLog", json!({ "file": "-" }))
+            .set("plugins", json!({ "directory": "policies", "cacheDirectory": artifacts::plugin_cache() }))
+    }
+
+    /// Adds a cluster to the locator `config`.
+    #[must_use]
+    pub fn cluster(mut self, cluster: Cluster) -> Self {
+        self.clusters.push(cluster.into_value());
+        self
+    }
+
+    /// Adds a locator after the locator `config`.
+    #[must_use]
+    pub fn locator(mut self, locator: Value) -> Self {
+        self.locators.push(locator);
+        self
+    }
+
+    /// Adds one of the policies of `guests/policies` to the plug-in folder.
+    #[must_use]
+    pub fn policy(self, name: &str) -> Self {
+        self.plugin(Plugin::policy(name))
+    }
+
+    /// Adds a plug-in to the plug-in folder.
+    #[must_use]
+    pub fn plugin(self, plugin: Plugin) -> Self {
+        self.plugins.put(&plugin);
+        self
+    }
+
+    /// Takes the policy `allow-all` away.
+    #[must_use]
+    pub fn without_allow_all(self) -> Self {
+        self.plugins.remove("allow-all");
+        self
+    }
+
+    /// Sets a top-level key of the configuration.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.configuration.insert(key.into(), value.into());
+        self
+    }
+
+    /// Takes a top-level key out of the configuration.
+    #[must_use]
+    pub fn unset(mut self, key: &str) -> Self {
+        self.configuration.remove(key);
+        self
+    }
+
+    /// Writes a file beside the configuration.
+    #[must_use]
+    pub fn file(self, name: &str, text: &str) -> Self {
+        fs::write(self.folder.path().join(name), text).unwrap();
+        self
+    }
+
+    /// Sets a variable of the gate's environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Listens with TLS, with a certificate of `authority`; takes client certificates of `clients_of`, if given.
+    #[must_use]
+    pub fn tls(mut self, authority: &Authority, clients_of: Option<&Authority>) -> Self {
+        let server = authority.server();
+        let mut tls = json!({ "certFile": "tls.crt", "keyFile": "tls.key" });
+        let mut builder = self;
+        if let Some(clients_of) = clients_of {
+            tls = json!({ "certFile": "tls.crt", "keyFile": "tls.key", "clientCaFile": "clients.crt" });
+            builder = builder.file("clients.crt", &clients_of.pem());
+        }
+        self = builder.file("tls.crt", &server.certificate_pem()).file("tls.key", &server.key_pem()).set("tls", tls);
+        self.client_tls = Some(client_tls(authority, None, &HTTP2_AND_HTTP1));
+        self
+    }
+
+    /// The folder of the configuration.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts the gate and waits until it serves.
+    pub async fn start(self) -> Gate {
+        let first_cluster = self.clusters.first().and_then(|cluster| cluster.get("name")).and_then(Value::as_str);
+        let first_cluster = first_cluster.map(str::to_owned);
+        let mut command = self.command("serve");
+        command.args(["--log-format", "json", "--log-level", "trace"]);
+        let process = Process::start(&mut command);
+        let listening = process.stderr.wait_for("the gate listens", 2, listener_of).await;
+        let address = |wanted: &str| {
+            let found = listening.iter().find(|(listener, _)| listener == wanted);
+            found.unwrap_or_else(|| panic!("no {wanted} among {listening:?}")).1
+        };
+        let gate = Gate {
+            address: address("data plane"),
+            admin: address("admin"),
+            process,
+            folder: self.folder,
+            plugins: self.plugins,
+            tokens: self.tokens,
+            client_tls: self.client_tls,
+            first_cluster,
+        };
+        assert_eq!(gate.admin().get("/readyz").await.status(), 200, "a gate that listens is ready");
+        gate
+    }
+
+    /// Starts a gate that must refuse to start.
+    pub async fn refused_start(self) -> Ended {
+        self.run("serve").await
+    }
+
+    /// Runs `witgate check`.
+    pub async fn check(self) -> Ended {
+        self.run("check").await
+    }
+
+    /// Runs `witgate check`, and then a start that must be refused.
+    pub async fn check_and_refused_start(self) -> (Ended, Ended) {
+        (self.run("check").await, self.run("serve").await)
+    }
+
+    /// Runs a subcommand to its end; in its texts, the configuration's folder is called `DIR`.
+    async fn run(&self, subcommand: &str) -> Ended {
+        let ended = Process::run(&mut self.command(subcommand)).await;
+        let folder = self.folder.path().to_str().expect("the folder's name is text");
+        let named = |text: &str| text.replace(folder, "DIR");
+        let ended = Ended { stdout: named(&ended.stdout), stderr: named(&ended.stderr), ..ended };
+        secrets::assert_none_in(&format!("the output of `witgate {subcommand}`"), &ended.stdout);
+        secrets::assert_none_in(&format!("the errors of `witgate {subcommand}`"), &ended.stderr);
+        ended
+    }
+
+    /// The command line, once the configuration is written.
+    fn command(&self, subcommand: &str) -> Command {
+        let mut locators = vec![json!({ "type": "config", "clusters": self.clusters })];
+        locators.extend(self.locators.iter().cloned());
+        let mut configuration = self.configuration.clone();
+        configuration.entry("kubernetes").or_insert_with(|| json!({ "clusterLocatorMethods": locators }));
+        let file = self.folder.path().join("witgate.yaml");
+        fs::write(&file, serde_json::to_string_pretty(&configuration).unwrap()).unwrap(); // JSON is YAML
+        let mut command = Command::new(artifacts::witgate());
+        command.arg(subcommand).arg("--config").arg(file);
+        for inherited in ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "WITGATE_LOG"] {
+            command.env_remove(inherited);
+        }
+        command.envs(self.environment.iter().cloned());
+        command
+    }
+}
+
+/// Listener and address of the log event that tells them.
+fn listener_of(line: &str) -> Option<(String, SocketAddr)> {
+    let event: Value = serde_json::from_str(line).ok()?;
+    let field = |name: &str| event.get(name)?.as_str();
+    if field("message")? != "listening" {
+        return None;
+    }
+    Some((field("listener")?.to_owned(), field("address")?.parse().ok()?))
+}

@@ -1,0 +1,28 @@
+//! The harness of witgate's integration tests: everything that stands around the real binary.
+//!
+//! ```text
+//! Client, RawClient, Kubectl ─► Gate (the real binary) ─► ApiServer, BrokenUpstream, KubeRig
+//! ```
+//! It knows the gate only from outside: its files, its sockets, its output. It links none of the host crates, so a test
+//! cannot pass by asking the code what it meant to do.
+//!
+//! Every secret that a test uses is made or registered in [`secrets`]; each [`Gate`](gate::Gate), when it
+//! ends, has all of its output and its `/status` searched for all of them.
+
+pub mod api_server;
+pub mod artifacts;
+pub mod authority;
+pub mod body;
+pub mod broken_upstream;
+pub mod client;
+pub mod cluster;
+pub mod gate;
+pub mod kube_rig;
+pub mod kubectl;
+pub mod output;
+pub mod plugin_folder;
+pub mod process;
+pub mod raw_client;
+pub mod secrets;
+pub mod token_issuer;
+pub mod waiting;

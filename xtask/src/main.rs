@@ -1,0 +1,71 @@
+//! The project's menu: `cargo xtask --help`.
+//!
+//! Each task sets up what it needs. CI runs nothing but these tasks.
+
+mod guests;
+mod tasks;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, test and try witgate.
+///
+/// On a fresh clone, `cargo xtask demo` shows what it does, and `cargo xtask test` that it works.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds every guest into target/guests/{policies,strategies,examples,fixtures}/NAME.wasm
+    ///
+    /// Adds the target wasm32-unknown-unknown through rustup where it is missing, prints each component's size and imports, and
+    /// fails where one imports more than its world names.
+    Guests,
+    /// Runs every test: the guests' own, then the workspace's
+    ///
+    /// Words after `--` go to the workspace's `cargo test`, such as `cargo xtask test -- -p witgate-core`; the guests are built all
+    /// the same, since integration tests load them.
+    Test {
+        /// Passed to `cargo test`; `--workspace` where there are none.
+        #[arg(last = true)]
+        cargo_test: Vec<String>,
+    },
+    /// Builds the guests and runs `witgate demo`, with the ready policies at hand
+    Demo {
+        /// Passed to `witgate demo`; see `witgate demo --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        demo: Vec<String>,
+    },
+    /// Fails where a file is not formatted
+    Fmt,
+    /// Fails on any lint, in the workspace and in the guests
+    Clippy,
+    /// Builds the documentation, and fails on broken links
+    Doc,
+    /// What CI runs: fmt, clippy, doc, guests, test
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Guests => guests::build_and_show(),
+        Task::Test { cargo_test } => tasks::test(&cargo_test),
+        Task::Demo { demo } => tasks::demo(&demo),
+        Task::Fmt => tasks::fmt(),
+        Task::Clippy => tasks::clippy(),
+        Task::Doc => tasks::doc(),
+        Task::Ci => tasks::ci(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

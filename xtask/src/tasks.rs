@@ -1,0 +1,91 @@
+//! The tasks that are a run of cargo or two.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use witgate_guest_toolchain::guests_target_directory;
+
+use crate::guests;
+
+/// The repository's root.
+pub(crate) fn repository() -> PathBuf {
+    // Cargo sets it for `cargo xtask`; the path of the compiled source serves an executable that is started by hand.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    manifest.parent().map(Path::to_owned).unwrap_or(manifest)
+}
+
+/// `cargo xtask test`.
+pub(crate) fn test(cargo_test: &[String]) -> anyhow::Result<()> {
+    guests::build_and_show()?;
+    run(cargo_on_guests("test")?.args(["--workspace", "--lib"]))?;
+    run(cargo_on_guests("test")?.args(["--package", "witgate-sdk", "--doc"]))?;
+    let mut workspace = cargo("test");
+    if cargo_test.is_empty() {
+        workspace.arg("--workspace");
+    }
+    run(workspace.args(cargo_test))
+}
+
+/// `cargo xtask demo`.
+pub(crate) fn demo(words: &[String]) -> anyhow::Result<()> {
+    guests::build()?;
+    let policies = guests::output_directory()?.join("policies");
+    let mut demo = cargo("run");
+    demo.args(["--package", "witgate", "--", "demo", "--policies"]).arg(policies).args(words);
+    run(&mut demo)
+}
+
+/// `cargo xtask fmt`.
+pub(crate) fn fmt() -> anyhow::Result<()> {
+    run(cargo("fmt").args(["--all", "--check"]))?;
+    run(cargo("fmt").current_dir(repository().join("guests")).args(["--all", "--check"]))
+}
+
+/// `cargo xtask clippy`.
+pub(crate) fn clippy() -> anyhow::Result<()> {
+    let lints = ["--", "-D", "warnings"];
+    run(cargo("clippy").args(["--workspace", "--all-targets"]).args(lints))?;
+    run(cargo_on_guests("clippy")?.args(["--workspace", "--all-targets"]).args(lints))
+}
+
+/// `cargo xtask doc`.
+pub(crate) fn doc() -> anyhow::Result<()> {
+    run(cargo("doc").args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    let sdk = ["--package", "witgate-sdk", "--no-deps"];
+    run(cargo_on_guests("doc")?.args(sdk).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// `cargo xtask ci`.
+pub(crate) fn ci() -> anyhow::Result<()> {
+    fmt()?;
+    clippy()?;
+    doc()?;
+    test(&[])
+}
+
+fn cargo(task: &str) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(repository()).arg(task);
+    command
+}
+
+/// Cargo on the guests' workspace, for this machine: their rules are tested without WebAssembly.
+fn cargo_on_guests(task: &str) -> anyhow::Result<Command> {
+    let repository = repository();
+    let mut command = cargo(task);
+    command.arg("--manifest-path").arg(repository.join("guests/Cargo.toml"));
+    command.arg("--target-dir").arg(guests_target_directory(&env::current_exe()?, &repository));
+    Ok(command)
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let shown = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let status = command.status().with_context(|| format!("cannot run `{shown}`"))?;
+    if !status.success() {
+        bail!("`{shown}` failed: {status}");
+    }
+    Ok(())
+}
