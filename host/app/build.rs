@@ -37,8 +37,9 @@ fn embed_guests() -> Result<(), Box<dyn Error>> {
             target_directory: &guests_target_directory(&out_dir, &repository),
         })?;
         guests.sort_by(|one, other| one.name.cmp(&other.name));
-        let mut code =
-            format!("/// {documentation}: the name and the component.\npub static {name}: &[(&str, &[u8])] = &[\n");
+        let mut code = format!(
+            "/// {documentation}: the name and the component.\npub(crate) static {name}: &[(&str, &[u8])] = &[\n"
+        );
         fs::create_dir_all(out_dir.join(folder))?;
         for guest in &guests {
             // A copy of its own: the next build of the guests may replace the file while this crate compiles.

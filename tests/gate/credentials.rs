@@ -278,14 +278,13 @@ async fn c17_oidc_without_a_provider_refuses_to_start() {
 }
 
 #[tokio::test]
-async fn c20_a_service_account_without_a_token_is_500_without_a_path() {
-    let api_server = ApiServer::start().await;
-    let gate = gate_with(&api_server, "serviceAccount").await;
+async fn c20_a_service_account_without_a_token_refuses_to_start() {
+    let cluster = Cluster::at_url("one", "https://cluster.example", "serviceAccount");
 
-    let answer = gate.client_as("jane").get(PODS).await;
+    let ended = Gate::without_clusters().cluster(cluster).refused_start().await;
 
-    assert_snapshot!(answer.summary(), @"");
-    assert_eq!(api_server.heard(), NOTHING);
+    assert_eq!(ended.code, Some(1));
+    assert_snapshot!(ended.stderr, @"");
 }
 
 #[tokio::test]

@@ -7,9 +7,9 @@ use witgate_tests::gate::Gate;
 use witgate_tests::waiting::until;
 
 /// All keys, in the order that tools rely on.
-const KEYS: &str = "id time user groups permission cluster verb apiGroup apiVersion namespace resource subresource name \
-    subpath fieldSelector labelSelector method path actionClass upgrade decision reason policy digest generation policyUs \
-    strategy credential cacheHit strategyUs status bytes durationMs closeReason";
+const KEYS: &str = "id time user groups permission cluster verb apiGroup apiVersion namespace resource subresource \
+    name subpath fieldSelector labelSelector method path actionClass upgrade decision reason policy digest generation \
+    policyUs strategy credential cacheHit strategyUs status bytes durationMs closeReason";
 
 #[tokio::test]
 async fn an_allowed_request_is_one_line() {

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use witgate_tests::process::{Ended, Process};
 use witgate_tests::{artifacts, kubectl, secrets};
 
-/// Goal: nobody who follows the demo is led astray. Method: the printed commands themselves, typed into a shell in order.
+/// Goal: nobody who follows the demo is led astray. Method: the printed commands themselves, typed in their order.
 #[tokio::test]
 async fn the_commands_of_the_demo_do_what_it_says() {
     if let Err(why) = kubectl::present() {
@@ -24,12 +24,11 @@ async fn the_commands_of_the_demo_do_what_it_says() {
         secrets::register(name, std::fs::read_to_string(playground.join(name)).unwrap().trim());
     }
     let text = demo.stdout.text();
-    let typed: Vec<_> =
-        text.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| is_command(line)).collect();
+    let typed: Vec<_> = text.split("\n\n").filter(|block| is_command(block)).collect();
     let [setup, curl, list, watch, drop_in, tenancy] = typed.as_slice() else { panic!("six commands in:\n{text}") };
     let shell = |command: &str| {
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("{setup} && {command}")]).env("HOME", folder.path());
+        shell.args(["-c", &format!("{setup}\n{command}")]).env("HOME", folder.path());
         shell
     };
 
@@ -39,7 +38,7 @@ async fn the_commands_of_the_demo_do_what_it_says() {
     let pods = succeeded(Process::run(&mut shell(list)).await);
     assert!(pods.lines().any(|line| line.contains("team-a") && line.contains("web-1")), "{pods}");
 
-    let watching = Process::start(&mut shell(&format!("exec {watch}")));
+    let watching = Process::start(&mut shell(&format!("exec {}", watch.trim_start())));
     watching.stdout.wait_for("two ticks of the watch", 2, |line| (!line.is_empty()).then_some(())).await;
     watching.terminate();
 
@@ -57,8 +56,8 @@ async fn the_commands_of_the_demo_do_what_it_says() {
     secrets::assert_none_in("the demo's log", &demo.stderr.text());
 }
 
-fn is_command(line: &str) -> bool {
-    ["cd ", "curl ", "kubectl ", "cp "].iter().any(|start| line.starts_with(start))
+fn is_command(block: &str) -> bool {
+    ["  cd ", "  curl ", "  kubectl ", "  cp "].iter().any(|start| block.starts_with(start))
 }
 
 fn succeeded(ended: Ended) -> String {

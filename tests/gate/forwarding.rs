@@ -268,11 +268,11 @@ async fn b16_impersonation_by_a_caller_is_403() {
     let gate = Gate::builder(&api_server).start().await;
     let jane = gate.client_as("jane");
 
-    for header in
-        ["impersonate-user", "impersonate-group", "impersonate-uid", "impersonate-extra-scopes", "impersonate-new"]
-    {
-        let answer = jane.get("/api/v1/namespaces").header(header, "admin").await;
+    for header in ["impersonate-group", "impersonate-uid", "impersonate-extra-scopes"] {
+        let answer = jane.get("/api/v1/namespaces").header("impersonate-user", "admin").header(header, "x").await;
         assert_eq!(answer.status(), 403, "{header}: {}", answer.body());
+        let alone = jane.get("/api/v1/namespaces").header(header, "x").await;
+        assert_eq!(alone.status(), 400, "{header} without a user: {}", alone.body());
     }
     assert_snapshot!(jane.get("/api/v1/namespaces").header("impersonate-user", "admin").await.summary(), @"");
     assert_eq!(api_server.heard(), NOTHING);

@@ -6,7 +6,8 @@ use witgate_tests::gate::Gate;
 
 use crate::NOTHING;
 
-/// Goal: nothing that could smuggle a second request goes up. Method: each shape as raw bytes, with a second request behind it.
+/// Goal: nothing that could smuggle a second request goes up.
+/// Method: each shape as raw bytes, with a second request behind it.
 #[tokio::test]
 async fn ambiguous_framing_is_400_and_ends_the_connection() {
     let api_server = ApiServer::start().await;

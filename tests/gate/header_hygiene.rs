@@ -72,7 +72,7 @@ async fn header_names_with_underscores_are_dropped() {
     gate.client_as("jane")
         .get("/version")
         .header("x_remote_user", "admin")
-        .header("impersonate_user", "admin")
+        .header("backstage_kubernetes_authorization", "x")
         .header("harmless_header", "x")
         .await;
 

@@ -74,10 +74,9 @@ async fn a_head_request_has_no_body() {
     let unknown = gate.caller("jane").kubernetes("nope").call("HEAD", PODS).await;
 
     assert_eq!((denied.status(), denied.body()), (401, ""));
-    assert_eq!((unknown.status(), unknown.body()), (403, ""));
+    assert_eq!((unknown.status(), unknown.body()), (404, ""));
 }
 
-/// kubectl sends it with every request; it must not make the answer of another caller its own.
 #[tokio::test]
 async fn a_name_with_unusual_characters_is_found() {
     let api_server = ApiServer::start().await;

@@ -76,7 +76,8 @@ async fn read_only_denies_every_way_to_exec() {
 async fn namespace_tenancy_keeps_groups_to_their_namespaces() {
     let api_server = ApiServer::start().await;
     let settings = json!({ "tenants": [
-        { "groups": ["group:default/developers"], "clusters": ["one"], "namespaces": ["dev"], "actions": ["read", "write"] },
+        { "groups": ["group:default/developers"], "clusters": ["one"], "namespaces": ["dev"],
+          "actions": ["read", "write"] },
         { "groups": ["group:default/readers"], "clusters": ["*"], "namespaces": ["*"], "actions": ["read"] },
     ] });
     let tenancy = Plugin::policy("namespace-tenancy").sidecar(json!({ "settings": settings }));
@@ -115,53 +116,55 @@ async fn f8_permission_disabled_asks_no_policy_and_says_so() {
 /// A policy that never returns must cost one denied request, not a stuck gate.
 #[tokio::test]
 async fn f7_a_spinning_policy_is_denied_at_its_deadline() {
-    check_misbehaving("spin", "deadline-exceeded").await;
+    check_misbehaving(Plugin::fixture("spin").sidecar(json!({ "limits": { "deadlineMs": 50 } })), "deadline-exceeded")
+        .await;
 }
 
 #[tokio::test]
 async fn f6_a_trapping_policy_denies() {
-    check_misbehaving("trap", "trapped").await;
+    check_misbehaving(Plugin::fixture("trap"), "trapped").await;
 }
 
 #[tokio::test]
 async fn f6_an_unknown_condition_denies() {
-    check_misbehaving("bad-condition", "malformed-answer").await;
+    check_misbehaving(Plugin::fixture("bad-condition"), "malformed-answer").await;
 }
 
 #[tokio::test]
 async fn a_policy_that_hoards_memory_denies() {
-    check_misbehaving("hoard", "memory-limit").await;
+    check_misbehaving(Plugin::fixture("hoard"), "memory-limit").await;
 }
 
 #[tokio::test]
 async fn a_policy_that_recurses_without_end_denies() {
-    check_misbehaving("deep-recursion", "stack-limit").await;
+    check_misbehaving(Plugin::fixture("deep-recursion"), "trapped").await;
 }
 
 #[tokio::test]
 async fn a_policy_that_answers_too_much_denies() {
-    check_misbehaving("huge-output", "output-limit").await;
+    check_misbehaving(Plugin::fixture("huge-output"), "output-limit").await;
 }
 
-/// Goal: a policy that fails denies that request, with its own reason code, and nothing else. Method: the fixture beside
-/// `allow-all`; then the fixture goes, and the same gate allows.
-async fn check_misbehaving(fixture: &str, code: &str) {
+/// Goal: a policy that fails denies that request, with its own reason code, and nothing else.
+/// Method: the fixture beside `allow-all`; then the fixture goes, and the same gate allows.
+async fn check_misbehaving(fixture: Plugin, code: &str) {
+    let name = fixture.name().to_owned();
     let api_server = ApiServer::start().await;
-    let gate = Gate::builder(&api_server).plugin(Plugin::fixture(fixture)).start().await;
+    let gate = Gate::builder(&api_server).plugin(fixture).start().await;
     let jane = gate.client_as("jane");
 
     for caller in [jane.clone(), gate.caller("jane").kubernetes("one")] {
         let answer = caller.get(PODS).await;
         assert_eq!(answer.status(), 403, "{}", answer.body());
-        assert_eq!(answer.message(), format!("policy `{fixture}` gave no answer: {code}"));
+        assert_eq!(answer.message(), format!("policy `{name}` gave no answer: {code}"));
         let decision = gate.decision_of(&answer).await;
-        assert_eq!((&decision["decision"], &decision["policy"]), (&json!("deny"), &json!(fixture)));
+        assert_eq!((&decision["decision"], &decision["policy"]), (&json!("deny"), &json!(name)));
     }
     assert_eq!(api_server.heard(), NOTHING);
     assert_eq!(gate.admin().get("/readyz").await.status(), 200, "the gate still answers");
 
-    gate.plugins().remove(fixture);
-    gate.status_when("the fixture is gone", |status| !names(status).contains(&fixture)).await;
+    gate.plugins().remove(&name);
+    gate.status_when("the fixture is gone", |status| !names(status).contains(&name.as_str())).await;
     assert_eq!(jane.get(PODS).await.status(), 200);
 }
 
@@ -173,7 +176,8 @@ fn names(status: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn a_spinning_policy_does_not_stop_other_requests() {
     let api_server = ApiServer::start().await;
-    let gate = Gate::builder(&api_server).plugin(Plugin::fixture("spin")).start().await;
+    let spin = Plugin::fixture("spin").sidecar(json!({ "limits": { "deadlineMs": 50 } }));
+    let gate = Gate::builder(&api_server).plugin(spin).start().await;
     let calls: Vec<_> = (0..50)
         .map(|_| {
             let caller = gate.client_as("jane").on_new_connection();

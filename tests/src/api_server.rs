@@ -248,7 +248,7 @@ mod tests {
     use crate::authority::client_tls;
     use crate::client::Client;
 
-    /// Goal: a test may trust what the fake server says it saw. Method: the harness's own client, without a gate between.
+    /// Goal: a test may trust what the fake server says it saw. Method: the harness's own client, and no gate between.
     #[tokio::test]
     async fn requests_are_kept_as_they_arrived() {
         let api_server = ApiServer::replying([Reply::json(299, "first")]).start().await;

@@ -14,7 +14,8 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
-    /// kubectl for the API server at `url`, trusting `certificate_authority` and showing `token`; an error where there is no kubectl.
+    /// kubectl for the API server at `url`, trusting `certificate_authority` and showing `token`; an error where there
+    /// is none.
     pub fn new(url: &str, certificate_authority: &str, token: &str) -> Result<Self, &'static str> {
         present()?;
         let home = TempDir::with_prefix("witgate-kubectl-").unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::artifacts;
 
@@ -38,7 +38,12 @@ impl Plugin {
 
     fn compiled(kind: &str, name: &str) -> Self {
         let path = artifacts::guest(&format!("{kind}/{name}"));
-        Self { name: name.into(), component: fs::read(path).unwrap(), sidecar: None }
+        Self { name: name.into(), component: fs::read(path).unwrap(), sidecar: None }.sidecar(json!({}))
+    }
+
+    /// The name of its file, without `.wasm`.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The same guest under another file name.
@@ -48,9 +53,14 @@ impl Plugin {
     }
 
     /// The same guest with a sidecar.
+    ///
+    /// Unless it names a deadline itself it gets a long one: a test machine that is busy elsewhere must not make a
+    /// well-behaved guest late.
     #[must_use]
     pub fn sidecar(self, sidecar: Value) -> Self {
-        Self { sidecar: Some(sidecar), ..self }
+        let mut patient = json!({ "limits": { "deadlineMs": 2000 } });
+        patient.as_object_mut().expect("an object").extend(sidecar.as_object().expect("an object").clone());
+        Self { sidecar: Some(patient), ..self }
     }
 }
 
@@ -77,9 +87,13 @@ impl PluginFolder {
         fs::write(self.component(&plugin.name), &plugin.component).unwrap();
     }
 
-    /// Removes a plug-in's component.
+    /// Removes a plug-in, its component first: a sidecar alone is not a plug-in.
     pub fn remove(&self, name: &str) {
         fs::remove_file(self.component(name)).unwrap();
+        let sidecar = self.0.join(name).with_extension("yaml");
+        if sidecar.exists() {
+            fs::remove_file(sidecar).unwrap();
+        }
     }
 
     fn component(&self, name: &str) -> PathBuf {

@@ -48,7 +48,7 @@ impl TokenIssuer {
         ApiServer::answering(move |_| Reply::json(200, published.lock().unwrap().clone())).start().await
     }
 
-    /// A token of Backstage's for `user` that is good for an hour, with `changes` to its claims; a null removes a claim.
+    /// A token as Backstage makes them for `user`, good for an hour, with `changes` to its claims; a null removes one.
     pub fn token(&self, user: &str, changes: Value) -> String {
         let now = seconds_since_epoch();
         let mut claims = json!({

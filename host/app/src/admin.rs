@@ -380,7 +380,7 @@ mod tests {
             assert!(head.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&head));
         }
         stop.send(()).unwrap();
-        serving.await.unwrap();
+        tokio::time::timeout(SHUTDOWN_GRACE / 2, serving).await.expect("an idle connection is not waited for").unwrap();
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         assert!(TcpStream::connect(address).await.is_err());
     }

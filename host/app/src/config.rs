@@ -15,6 +15,7 @@ mod files;
 mod interpolation;
 mod kubeconfig;
 mod kubernetes;
+mod limits;
 mod listener;
 mod report;
 mod section;
@@ -29,6 +30,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use witgate_core::{ClusterDetails, PluginName, Redacted};
+use witgate_proxy::limits::Limits;
 
 use self::interpolation::Environment;
 use self::report::Report;
@@ -53,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) plugins: PluginsConfig,
     /// Where decisions are written; none means nowhere.
     pub(crate) decision_log: Option<DecisionLogTarget>,
+    /// What a request may take, with what the file says of it.
+    pub(crate) limits: Limits,
     /// The clusters, in the order of the file; no two of one name.
     pub(crate) clusters: Vec<ClusterConfig>,
     /// Things ignored or defaulted that an operator should know.
@@ -251,6 +255,7 @@ fn read(path: &Path, environment: Environment<'_>, pod_mount: &Path, report: &Re
     let permission = permission(&section);
     let plugins = plugins(&section, &scope);
     let decision_log = section.optional("decisionLog").map(|field| decision_log(&field));
+    let limits = limits::limits(&section);
     let clusters = section.optional("kubernetes").map_or_else(Vec::new, |field| kubernetes::clusters(field, pod_mount));
     if clusters.is_empty() {
         section.field.note("there are no clusters: every request to one gets 404");
@@ -269,6 +274,7 @@ fn read(path: &Path, environment: Environment<'_>, pod_mount: &Path, report: &Re
             Some(target) => Some(target?),
             None => None,
         },
+        limits,
         clusters,
         notes: Vec::new(),
     })

@@ -22,6 +22,7 @@ mod table;
 mod target;
 mod watch;
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -94,18 +95,24 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
         admin: serving.admin,
         notes: written.into_iter().chain(listen_note).chain(admin_note).collect(),
     };
-    println!("{instructions}");
+    say(&instructions);
 
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    println!("\nstopping; {} stays as it is, and the next demo there makes new tokens", playground.folder().display());
+    let folder = playground.folder().display();
+    say(&format_args!("\nstopping; {folder} stays as it is, and the next demo there makes new tokens"));
     serving.stop().await;
     for server in servers {
         server.stop().await;
     }
     Ok(())
+}
+
+/// Prints a text; where nobody reads it any more, the demo goes on all the same.
+fn say(text: &dyn std::fmt::Display) {
+    writeln!(std::io::stdout(), "{text}").ok();
 }
 
 /// The address asked for, or the usual one, or one with a free port where that is taken; and what to say of it.

@@ -4,6 +4,7 @@
 //! reads itself, a command that it runs, or what a named variable of the environment holds.
 
 use std::fmt;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -56,7 +57,7 @@ pub(crate) fn run(args: KubeconfigArgs) -> anyhow::Result<()> {
     let gate = GateAddress { listen: config.listen, scheme: if config.tls.is_some() { "https" } else { "http" } };
     let clusters: Vec<String> = config.clusters.iter().map(|cluster| cluster.details.name.to_string()).collect();
     let (kubeconfig, notes) = kubeconfig(&args, gate, &clusters, &environment)?;
-    print!("{kubeconfig}");
+    write!(std::io::stdout(), "{kubeconfig}").context("the kubeconfig cannot be written to standard output")?;
     for note in notes {
         eprintln!("note: {note}");
     }

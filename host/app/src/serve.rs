@@ -17,7 +17,6 @@ use witgate_core::Authenticator;
 use witgate_proxy::decision::DecisionLog;
 use witgate_proxy::drain::Drain;
 use witgate_proxy::gate::Gate;
-use witgate_proxy::limits::Limits;
 use witgate_proxy::listener;
 use witgate_proxy::snapshot::CurrentSnapshot;
 
@@ -69,14 +68,14 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     if config.permission == PermissionRule::Disabled {
         warn!("`permission.enabled` is false: no policy is asked, and every authenticated caller may do everything");
     }
-    let limits = Limits::default();
+    let limits = config.limits;
     let authenticator = authenticator(&config).await?;
     let decision_log = config.decision_log.as_ref().map(JsonLines::start).transpose()?.map(Arc::new);
     let current = snapshot::empty();
     let changed = Arc::<Notify>::default();
     // Before the first scan, so that no change between the two is missed.
     let watch = FolderWatch::new(&config.plugins.directory, Arc::clone(&changed))?;
-    let Control { reload, handle, status } = Control::start(&config, limits, Arc::clone(&current), changed)
+    let Control { reload, handle, status } = Control::start(&config, Arc::clone(&current), changed)
         .await
         .map_err(|problems| anyhow!(problems.join("\n")))?;
 

@@ -54,11 +54,11 @@ impl SnapshotBuilder {
     ///
     /// # Errors
     /// With all that is wrong with them, one text each.
-    pub(crate) fn new(config: &Config, limits: Limits, current: Arc<CurrentSnapshot>) -> Result<Self, Vec<String>> {
+    pub(crate) fn new(config: &Config, current: Arc<CurrentSnapshot>) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let mut clusters = Vec::new();
         for cluster in &config.clusters {
-            match Reachable::new(cluster, limits) {
+            match Reachable::new(cluster, config.limits) {
                 Ok(reachable) => clusters.push(reachable),
                 Err(problem) => problems.push(problem),
             }
@@ -179,11 +179,10 @@ impl Control {
     /// With all that is wrong, one text each.
     pub(crate) async fn start(
         config: &Config,
-        limits: Limits,
         current: Arc<CurrentSnapshot>,
         changed: Arc<Notify>,
     ) -> Result<Self, Vec<String>> {
-        let publisher = SnapshotBuilder::new(config, limits, current)?;
+        let publisher = SnapshotBuilder::new(config, current)?;
         let host_config =
             HostConfig { cache_directory: config.plugins.cache_directory.clone(), ..HostConfig::default() };
         let host = Host::new(host_config)
@@ -219,7 +218,7 @@ pub(crate) fn empty() -> Arc<CurrentSnapshot> {
 
 /// Everything about clusters and plug-ins that a start would refuse: one text each.
 pub(crate) async fn check(config: &Config) -> Vec<String> {
-    match Control::start(config, Limits::default(), empty(), Arc::default()).await {
+    match Control::start(config, empty(), Arc::default()).await {
         Ok(_) => Vec::new(),
         Err(problems) => problems,
     }

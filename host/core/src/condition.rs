@@ -36,7 +36,7 @@ pub enum UnknownRule {
     #[error("unknown rule `{0}`; known are IS_CLUSTER, IS_NAMESPACE, IS_RESOURCE_TYPE, IS_ACTION and IS_VERB")]
     Rule(String),
     /// The rule takes another parameter.
-    #[error("rule `{rule}` takes the parameter `{expected}` once, and no other")]
+    #[error("rule `{rule}` takes the parameter `{expected}` once, with at least one value, and no other")]
     Param {
         /// The rule.
         rule: String,
@@ -86,7 +86,8 @@ impl Condition {
         let [(name, values)] = self.params.as_slice() else {
             return Err(UnknownRule::Param { rule: self.rule.clone(), expected: param });
         };
-        if name != param {
+        // No values would make a negated condition hold for everything.
+        if name != param || values.is_empty() {
             return Err(UnknownRule::Param { rule: self.rule.clone(), expected: param });
         }
         let Some(request) = request else { return Ok(false) };

@@ -217,6 +217,8 @@ mod tests {
         check([conditional(vec![vec![]])], malformed);
         check([conditional(vec![vec![action("read")], vec![is("IS_TUESDAY", "days", "2")]])], malformed);
         check([conditional(vec![vec![is("IS_CLUSTER", "names", "staging")]])], malformed);
+        let no_values = Condition { params: vec![("clusters".into(), vec![])], ..not(cluster("x")) };
+        check([conditional(vec![vec![no_values]])], malformed);
     }
 
     /// Goal: without a request no condition holds, a negated one neither.

@@ -75,14 +75,16 @@ impl GuestToolchain {
     /// # Errors
     /// When something is missing and cannot be added; the text says how to get it.
     pub fn find(progress: impl Fn(&str)) -> Result<Self, ToolchainError> {
-        let cargo = tool("CARGO", "cargo");
-        let rustc = tool("RUSTC", "rustc");
-        let version = output(clean(&rustc).arg("-vV"))?;
+        Self::find_with(tool("CARGO", "cargo"), &tool("RUSTC", "rustc"), Path::new("rustup"), progress)
+    }
+
+    fn find_with(cargo: PathBuf, rustc: &Path, rustup: &Path, progress: impl Fn(&str)) -> Result<Self, ToolchainError> {
+        let version = output(clean(rustc).arg("-vV"))?;
         let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
-        let sysroot = PathBuf::from(output(clean(&rustc).args(["--print", "sysroot"]))?);
+        let sysroot = PathBuf::from(output(clean(rustc).args(["--print", "sysroot"]))?);
         if !sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir() {
             progress(&format!("adding the target {TARGET} with rustup"));
-            add_target()?;
+            add_target(rustup)?;
         }
         let directory = sysroot.join("lib/rustlib").join(host).join("bin");
         Ok(Self {
@@ -104,8 +106,8 @@ fn linker(directory: &Path, file: &'static str) -> Result<PathBuf, ToolchainErro
     if path.is_file() { Ok(path) } else { Err(ToolchainError::Linker { file, directory: directory.to_owned() }) }
 }
 
-fn add_target() -> Result<(), ToolchainError> {
-    match output(clean(Path::new("rustup")).args(["target", "add", TARGET])) {
+fn add_target(rustup: &Path) -> Result<(), ToolchainError> {
+    match output(clean(rustup).args(["target", "add", TARGET])) {
         Ok(_) => Ok(()),
         Err(ToolchainError::Tool { .. }) => Err(ToolchainError::TargetWithoutRustup),
         Err(ToolchainError::Failed { output, .. }) => Err(ToolchainError::TargetNotAdded { output }),
@@ -222,5 +224,65 @@ mod tests {
         assert!(text.contains("wasm-component-ld") && text.contains("rustup toolchain install"), "{text}");
         let unrunnable = output(&mut Command::new("/nowhere/rustc")).unwrap_err().to_string();
         assert!(unrunnable.contains("/nowhere/rustc") && unrunnable.contains("rustup.rs"), "{unrunnable}");
+    }
+
+    /// Goal: a fresh clone sets itself up, or says what to do. Method: a toolchain of scripts without the target, and a
+    /// rustup that adds it, fails, or is not there.
+    #[cfg(unix)]
+    #[test]
+    fn a_missing_target_is_added() {
+        check("mkdir -p \"$SYSROOT/lib/rustlib/wasm32-unknown-unknown/lib\"; echo \"$@\" > \"$SYSROOT/added\"", "ok");
+        check(
+            "echo 'no network' >&2; exit 1",
+            "the target `wasm32-unknown-unknown` is not installed, \
+             and `rustup target add wasm32-unknown-unknown` failed: no network",
+        );
+        check(
+            "",
+            "the target `wasm32-unknown-unknown` is not installed, and `rustup` is not there to add it: install rustup from \
+             https://rustup.rs, or your distribution's package with Rust's standard library for `wasm32-unknown-unknown`",
+        );
+    }
+
+    #[cfg(unix)]
+    #[track_caller]
+    fn check(rustup_script: &str, expected: &str) {
+        let sysroot = tempfile::tempdir().unwrap();
+        let at = |path: &str| sysroot.path().join(path);
+        std::fs::create_dir_all(at("lib/rustlib/some-host/bin/gcc-ld")).unwrap();
+        std::fs::write(at("lib/rustlib/some-host/bin/wasm-component-ld"), "").unwrap();
+        std::fs::write(at("lib/rustlib/some-host/bin/gcc-ld/wasm-ld"), "").unwrap();
+        let sysroot_text = sysroot.path().display();
+        let rustc =
+            script(&at("rustc"), &format!("[ \"$1\" = -vV ] && echo 'host: some-host' || echo '{sysroot_text}'"));
+        let rustup = if rustup_script.is_empty() {
+            at("no-rustup")
+        } else {
+            script(&at("rustup"), &format!("SYSROOT='{sysroot_text}'; {rustup_script}"))
+        };
+
+        let said = std::cell::RefCell::new(Vec::new());
+        let found =
+            GuestToolchain::find_with("cargo".into(), &rustc, &rustup, |step| said.borrow_mut().push(step.to_owned()));
+
+        assert_eq!(said.take(), ["adding the target wasm32-unknown-unknown with rustup"]);
+        let got = found.map_or_else(|error| error.to_string(), |_| "ok".to_owned());
+        assert_eq!(got, expected);
+        if expected == "ok" {
+            assert_eq!(std::fs::read_to_string(at("added")).unwrap(), "target add wasm32-unknown-unknown\n");
+        }
+    }
+
+    /// A script that may be run at once. It is written by another process: a descriptor that this one holds open for writing
+    /// may be inherited by a child that another test forks, and a file that someone has open for writing cannot be run.
+    #[cfg(unix)]
+    fn script(path: &Path, body: &str) -> PathBuf {
+        let written = Command::new("sh")
+            .args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod +x \"$0\""])
+            .arg(path)
+            .arg(body)
+            .status();
+        assert!(written.is_ok_and(|status| status.success()));
+        path.to_owned()
     }
 }

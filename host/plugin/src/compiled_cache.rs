@@ -225,6 +225,7 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 const SEAL_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests may")]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 

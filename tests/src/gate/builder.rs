@@ -1,8 +1,9 @@
 //! What a gate is given before it starts: its configuration, its files, its plug-ins.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -117,7 +118,10 @@ impl GateBuilder {
     /// Writes a file beside the configuration.
     #[must_use]
     pub fn file(self, name: &str, text: &str) -> Self {
-        fs::write(self.folder.path().join(name), text).unwrap();
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        // The gate complains about a token file that everybody can read.
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
         self
     }
 

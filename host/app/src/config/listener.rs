@@ -29,11 +29,12 @@ pub(super) fn tls(section: &Section<'_>) -> Option<TlsFiles> {
     let client_ca = section.optional("clientCaFile");
     section.refuse_rest();
 
-    let certificate = certificate.and_then(|field| read(&field, |pem| files::certificates(pem)));
-    let key = key.and_then(|field| read(&field, |pem| files::private_key(pem)).map(|(path, key)| (path, key, field)));
+    let certificate = certificate.and_then(|field| read(&field, files::certificates));
+    let key = key.and_then(|field| read(&field, files::private_key).map(|(path, key)| (path, key, field)));
+    // Outer none: a problem was reported.
     let client_ca_file = match client_ca {
-        Some(field) => Some(read(&field, |pem| files::certificates(pem))?.0),
-        None => None,
+        Some(field) => read(&field, files::certificates).map(|(path, _)| Some(path)),
+        None => Some(None),
     };
     let ((cert_file, chain), (key_file, key, key_field)) = (certificate?, key?);
     if let Err(why) = files::check_pair(chain, key) {
@@ -46,7 +47,7 @@ pub(super) fn tls(section: &Section<'_>) -> Option<TlsFiles> {
         });
         return None;
     }
-    Some(TlsFiles { cert_file, key_file, client_ca_file })
+    Some(TlsFiles { cert_file, key_file, client_ca_file: client_ca_file? })
 }
 
 /// The path of a file and what `parse` makes of its bytes; none where a problem was reported.

@@ -9,7 +9,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use witgate_core::Redacted;
 
@@ -232,6 +234,19 @@ impl<'a> Field<'a> {
             }
         }
         None
+    }
+
+    /// A time in milliseconds, within `bounds`; none where a problem was reported.
+    pub(super) fn milliseconds(&self, bounds: RangeInclusive<u64>) -> Option<Duration> {
+        let given = match &self.node.value {
+            Value::Number(value) => value.parse().ok().filter(|given| bounds.contains(given)),
+            Value::Null | Value::Boolean(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
+        };
+        if given.is_none() {
+            let (least, most) = (bounds.start(), bounds.end());
+            self.problem(format_args!("{}; it must be whole milliseconds between {least} and {most}", self.shown()));
+        }
+        given.map(Duration::from_millis)
     }
 
     /// A path, with `~` and relative ones resolved; none where a problem was reported.

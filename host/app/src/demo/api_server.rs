@@ -30,6 +30,7 @@ use super::sample_objects::{self, SampleObjects};
 pub(crate) struct SampleApiServer {
     address: SocketAddr,
     authority: String,
+    #[cfg(test)]
     objects: Arc<Objects>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
@@ -55,7 +56,8 @@ pub(crate) struct SampleApiServerOptions {
 pub(crate) enum Clock {
     /// A tick each second.
     EverySecond,
-    /// [`SampleApiServer::tick`] alone.
+    /// `SampleApiServer::tick` alone.
+    #[cfg(test)]
     ByHand,
 }
 
@@ -80,7 +82,14 @@ impl SampleApiServer {
         let (stop, stopping) = watch::channel(false);
         let cluster = Arc::new(Cluster { objects: Arc::clone(&objects), token, stop: stopping.clone() });
         let server = tokio::spawn(serve(listener, tls, cluster, clock, stopping));
-        Ok(Self { address, authority: certificate.authority, objects, stop, server })
+        Ok(Self {
+            address,
+            authority: certificate.authority,
+            #[cfg(test)]
+            objects,
+            stop,
+            server,
+        })
     }
 
     /// Where it listens.
@@ -90,7 +99,7 @@ impl SampleApiServer {
 
     /// Its URL.
     pub(crate) fn url(&self) -> String {
-        format!("https://{}", self.address)
+        format!("https://{}", self.addr())
     }
 
     /// The certificate authority that a client must trust, as PEM.
@@ -99,6 +108,7 @@ impl SampleApiServer {
     }
 
     /// Moves the clock by a second: `default/clock` changes, pending pods run, followed logs get a line.
+    #[cfg(test)]
     pub(crate) fn tick(&self) {
         tick(&self.objects);
     }

@@ -400,20 +400,22 @@ pub(crate) fn now() -> String {
 }
 
 /// Refuses what is no object of this resource in this namespace.
-fn checked(resource: &Resource, namespace: &str, mut object: Value) -> Result<Value, Failure> {
-    let Some(fields) = object.as_object_mut() else {
+fn checked(resource: &Resource, namespace: &str, object: Value) -> Result<Value, Failure> {
+    let Value::Object(fields) = object else {
         return Err(Failure::bad_request("the body is not an object"));
     };
+    // Both come first, for people who read JSON.
+    let mut ordered = Map::new();
     for (field, expected) in [("apiVersion", resource.api_version()), ("kind", resource.kind.to_owned())] {
-        match fields.get(field).and_then(Value::as_str).unwrap_or_default() {
-            "" => drop(fields.insert(field.to_owned(), json!(expected))),
-            given if given == expected => {}
-            given => {
-                let message = format!("the {field} of the object is `{given}`; this URL takes `{expected}`");
-                return Err(Failure::bad_request(message));
-            }
+        let given = fields.get(field).and_then(Value::as_str).unwrap_or_default();
+        if !given.is_empty() && given != expected {
+            let message = format!("the {field} of the object is `{given}`; this URL takes `{expected}`");
+            return Err(Failure::bad_request(message));
         }
+        ordered.insert(field.to_owned(), json!(expected));
     }
+    ordered.extend(fields.into_iter().filter(|(field, _)| field != "apiVersion" && field != "kind"));
+    let mut object = Value::Object(ordered);
     let metadata = metadata(&mut object);
     match (resource.scope, metadata.get("namespace").and_then(Value::as_str).unwrap_or_default()) {
         (Scope::Cluster, _) => drop(metadata.shift_remove("namespace")),

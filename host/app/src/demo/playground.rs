@@ -71,6 +71,7 @@ impl Playground {
             }
             Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock {shown}")),
         }
+        let folder = folder.canonicalize().with_context(|| format!("cannot read {shown}"))?;
         Ok(Self { folder, was_there, _lock: lock })
     }
 
@@ -118,6 +119,7 @@ impl Playground {
         self.file("witgate.yaml", &configuration(listen, admin, clusters))?;
         self.file("kubeconfig", &kubeconfig(listen, certificate, clusters).to_string())?;
 
+        self.file(DECISIONS, "")?;
         notes.extend(self.forget_policies(policies)?);
         for policy in policies {
             self.bytes(&format!("{POLICIES_TO_TRY}/{}.wasm", policy.name), &policy.component)?;

@@ -87,10 +87,10 @@ fn insert(fields: &mut Map<String, Value>, name: &str, kind: Type, wire: &Wire<'
     let value = match (kind, wire) {
         (Type::Number, Wire::Number(number)) => json!(number.cast_signed()),
         (Type::Boolean, Wire::Number(number)) => json!(*number != 0),
-        (Type::Text, Wire::Bytes(bytes)) if bytes.is_empty() => return Ok(()),
+        (Type::Text, Wire::Bytes([])) => return Ok(()),
         (Type::Text | Type::Texts, Wire::Bytes(bytes)) => json!(std::str::from_utf8(bytes).map_err(|_| malformed())?),
         (Type::Bytes, Wire::Bytes(bytes)) => json!(STANDARD.encode(bytes)),
-        (Type::Message(_), Wire::Bytes(bytes)) if bytes.is_empty() => return Ok(()),
+        (Type::Message(_), Wire::Bytes([])) => return Ok(()),
         (Type::Message(schema) | Type::Messages(schema), Wire::Bytes(bytes)) => message(schema, bytes)?,
         (Type::TextMap, Wire::Bytes(bytes)) => message(TEXT_ENTRY, bytes)?,
         (Type::BytesMap, Wire::Bytes(bytes)) => message(BYTES_ENTRY, bytes)?,

@@ -296,6 +296,7 @@ pub(crate) const COMPONENTS_MAX: usize = 1024;
 pub(crate) const ENTRIES_MAX: usize = 16_384;
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use std::os::unix::fs::symlink;
 
@@ -418,6 +419,10 @@ mod tests {
         step("a new file", true);
         fs::write(at("y.wasm"), "a longer text").unwrap();
         step("a write in place", true);
+        let modified = fs::metadata(at("y.wasm")).unwrap().modified().unwrap();
+        fs::write(at("y.wasm"), "a longer task").unwrap();
+        File::options().write(true).open(at("y.wasm")).unwrap().set_modified(modified).unwrap();
+        step("a write of the same size that hides its time", true);
         fs::write(at(".y.wasm.tmp"), "renamed").unwrap();
         step("a hidden file", false);
         fs::rename(at(".y.wasm.tmp"), at("y.wasm")).unwrap();

@@ -45,8 +45,11 @@ pub(crate) struct Loaded {
 /// Loads plug-ins into the WebAssembly host.
 pub(crate) struct HostLoader {
     host: Host,
-    environment: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    environment: Environment,
 }
+
+/// Looks a variable up.
+type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 impl HostLoader {
     /// A loader for `host`; `environment` looks up the variables that sidecars name.

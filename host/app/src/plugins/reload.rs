@@ -619,6 +619,7 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(300);
 const REQUESTS_MAX: usize = 64;
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use std::collections::BTreeSet;
     use std::fs;

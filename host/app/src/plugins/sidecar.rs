@@ -327,6 +327,7 @@ const MEMORY_MIB: u64 = 64;
 const CONCURRENCY: u64 = 64;
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use std::time::Duration;
 

@@ -310,6 +310,26 @@ mod tests {
         assert_eq!(watched, expected);
     }
 
+    /// Goal: where the system has no events the slow look finds the change, and only a change. Method: no watcher, and
+    /// paused time.
+    #[tokio::test(start_paused = true)]
+    async fn without_events_the_slow_look_tells() {
+        let folder = tempfile::tempdir().unwrap();
+        let changed = Arc::new(Notify::new());
+        let mut watch = FolderWatch::new(folder.path(), Arc::clone(&changed)).unwrap();
+        watch.watcher = None;
+        watch.look();
+        let running = tokio::spawn(watch.run());
+
+        let told = async || tokio::time::timeout(POLL_INTERVAL * 3, changed.notified()).await.is_ok();
+        assert!(!told().await, "nothing changed");
+        fs::write(folder.path().join("a.wasm"), "one").unwrap();
+        assert!(told().await, "a new file");
+        assert!(!told().await, "told once");
+
+        running.abort();
+    }
+
     /// Goal: whatever happens to the folder is told. Method: the system's own events, one change after the other;
     /// each step waits for the news that it must bring.
     #[tokio::test]

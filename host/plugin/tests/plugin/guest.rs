@@ -182,7 +182,7 @@ impl Guest {
 
     /// Loads it as it is, and expects it to be a policy.
     pub(crate) async fn into_policy(self) -> Arc<WasmPolicy> {
-        self.into_policy_within(Limits::default()).await
+        policy_of(host().load(source("x", self.build())).await)
     }
 
     pub(crate) async fn into_policy_within(self, limits: Limits) -> Arc<WasmPolicy> {
