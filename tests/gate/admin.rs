@@ -48,7 +48,110 @@ async fn status_tells_plugins_reload_and_clusters() {
         assert_eq!(plugin["digest"].as_str().unwrap().len(), 64, "{plugin}");
         plugin["digest"] = "…".into();
     }
-    assert_snapshot!(serde_json::to_string_pretty(&status).unwrap(), @"");
+    assert_snapshot!(serde_json::to_string_pretty(&status).unwrap(), @r#"
+    {
+      "generation": 1,
+      "plugins": [
+        {
+          "name": "aks",
+          "kind": "strategy",
+          "digest": "…",
+          "contract": "auth@0.1.0",
+          "isolation": "fresh",
+          "generation": 1,
+          "builtin": true
+        },
+        {
+          "name": "allow-all",
+          "kind": "policy",
+          "digest": "…",
+          "contract": "auth@0.1.0",
+          "mode": "enforce",
+          "isolation": "fresh",
+          "generation": 1,
+          "builtin": false
+        },
+        {
+          "name": "anonymous",
+          "kind": "strategy",
+          "digest": "…",
+          "contract": "auth@0.1.0",
+          "isolation": "fresh",
+          "generation": 1,
+          "builtin": true
+        },
+        {
+          "name": "google",
+          "kind": "strategy",
+          "digest": "…",
+          "contract": "auth@0.1.0",
+          "isolation": "fresh",
+          "generation": 1,
+          "builtin": true
+        },
+        {
+          "name": "kubeconfig",
+          "kind": "strategy",
+          "digest": "…",
+          "contract": "auth@0.1.0",
+          "isolation": "fresh",
+          "generation": 1,
+          "builtin": true
+        },
+        {
+          "name": "localKubectlProxy",
+          "kind": "strategy",
+          "digest": "…",
+          "contract": "auth@0.1.0",
+          "isolation": "fresh",
+          "generation": 1,
+          "builtin": true
+        },
+        {
+          "name": "oidc",
+          "kind": "strategy",
+          "digest": "…",
+          "contract": "auth@0.1.0",
+          "isolation": "fresh",
+          "generation": 1,
+          "builtin": true
+        },
+        {
+          "name": "read-only",
+          "kind": "policy",
+          "digest": "…",
+          "contract": "auth@0.1.0",
+          "mode": "enforce",
+          "isolation": "fresh",
+          "generation": 1,
+          "builtin": false
+        },
+        {
+          "name": "serviceAccount",
+          "kind": "strategy",
+          "digest": "…",
+          "contract": "auth@0.1.0",
+          "isolation": "fresh",
+          "generation": 1,
+          "builtin": true
+        }
+      ],
+      "lastReload": {
+        "time": "…",
+        "result": "published"
+      },
+      "clusters": [
+        {
+          "name": "one",
+          "authProvider": "serviceAccount"
+        },
+        {
+          "name": "two",
+          "authProvider": "google"
+        }
+      ]
+    }
+    "#);
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ async fn f1_no_token_or_another_scheme_is_401() {
     let basic = stranger.get(PODS).header("authorization", &format!("Basic {basic}")).await;
     let empty = stranger.get(PODS).header("authorization", "").await;
 
-    assert_snapshot!(none.summary(), @"");
+    assert_snapshot!(none.summary(), @r#"401 {"error":{"name":"AuthenticationError","message":"Missing credentials"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":401}}"#);
     assert_eq!(basic.summary(), none.summary());
     assert_eq!(empty.status(), 401);
     assert_eq!(api_server.heard(), NOTHING);
@@ -39,7 +39,7 @@ async fn f2_a_bad_token_is_401() {
 
     let answer = gate.client().with_token(&secret("token that nobody gave out")).backstage("one").get(PODS).await;
 
-    assert_snapshot!(answer.summary(), @"");
+    assert_snapshot!(answer.summary(), @r#"401 {"error":{"name":"AuthenticationError","message":"Illegal token"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":401}}"#);
     assert_eq!(api_server.heard(), NOTHING);
 }
 

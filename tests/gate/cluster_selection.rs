@@ -15,7 +15,7 @@ async fn a1_no_clusters_is_404() {
 
     let answer = gate.caller("jane").get(PODS).await;
 
-    assert_snapshot!(answer.summary(), @"");
+    assert_snapshot!(answer.summary(), @r#"404 {"error":{"name":"NotFoundError","message":"No Clusters configured"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":404}}"#);
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn a3_several_clusters_and_no_header_is_400_naming_the_header() {
 
     let answer = gate.caller("jane").get(PODS).await;
 
-    assert_snapshot!(answer.summary(), @"");
+    assert_snapshot!(answer.summary(), @r#"400 {"error":{"name":"InputError","message":"header `Backstage-Kubernetes-Cluster` is missing; it names the cluster, and there are several"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":400}}"#);
     assert_eq!(api_server.heard(), NOTHING);
 }
 
@@ -47,7 +47,7 @@ async fn a4_an_unknown_cluster_is_404() {
 
     let answer = gate.caller("jane").get(PODS).header("backstage-kubernetes-cluster", "nope").await;
 
-    assert_snapshot!(answer.summary(), @"");
+    assert_snapshot!(answer.summary(), @r#"404 {"error":{"name":"NotFoundError","message":"Cluster 'nope' not found"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":404}}"#);
     assert_eq!(api_server.heard(), NOTHING);
 }
 
@@ -73,7 +73,7 @@ async fn a7_the_header_twice_is_400() {
     let jane = gate.caller("jane").backstage("one").backstage("local");
     let answer = jane.get("/api/v1/namespaces/dev/pods").await;
 
-    assert_snapshot!(answer.summary(), @"");
+    assert_snapshot!(answer.summary(), @r#"400 {"error":{"name":"InputError","message":"header `Backstage-Kubernetes-Cluster` is given more than once"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":400}}"#);
     assert_eq!(api_server.heard(), NOTHING);
 }
 

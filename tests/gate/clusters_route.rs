@@ -23,7 +23,7 @@ async fn j1_and_j2_the_clusters_are_listed_without_url_ca_or_token() {
 
     assert_eq!(answer.status(), 200, "{}", answer.body());
     assert_eq!(answer.header("content-type"), Some("application/json"));
-    assert_snapshot!(answer.body(), @"");
+    assert_snapshot!(answer.body(), @r#"{"items":[{"name":"one","title":"Cluster One","dashboardUrl":"http://dash.example","authProvider":"serviceAccount"},{"name":"two","authProvider":"oidc","oidcTokenProvider":"okta"}]}"#);
     for hidden in [&api_server.url(), "127.0.0.1", "BEGIN", &token] {
         assert!(!answer.body().contains(hidden), "{hidden}");
     }
@@ -45,7 +45,7 @@ async fn the_list_needs_a_caller_and_a_policy_that_allows_it() {
     assert_eq!(gate.client().get("/api/kubernetes/clusters").await.status(), 401);
     let denied = gate.caller("jane").get("/api/kubernetes/clusters").await;
 
-    assert_snapshot!(denied.summary(), @"");
+    assert_snapshot!(denied.summary(), @r#"403 {"error":{"name":"NotAllowedError","message":"no policy allows this request"},"request":{"method":"GET","url":"/api/kubernetes/clusters"},"response":{"statusCode":403}}"#);
     let decision = gate.decision_of(&denied).await;
     assert_eq!(decision["permission"], "kubernetes.clusters.read");
     assert_eq!(decision["decision"], "deny");

@@ -49,7 +49,7 @@ async fn c2_a_cluster_may_refuse_the_caller_s_own_authorization() {
 
     let answer = gate.client_as("jane").get(PODS).header("backstage-kubernetes-authorization", &own).await;
 
-    assert_snapshot!(answer.summary(), @"");
+    assert_snapshot!(answer.summary(), @r#"400 {"error":{"name":"InputError","message":"cluster 'one' does not take `Backstage-Kubernetes-Authorization`"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":400}}"#);
     assert_eq!(api_server.heard(), NOTHING);
 }
 
@@ -148,8 +148,8 @@ async fn c6_a_provider_s_token_beside_its_sub_provider_s_is_400() {
         .header("backstage-kubernetes-authorization-google", &secret("second token"))
         .await;
 
-    assert_snapshot!(conflict.summary(), @"");
-    assert_snapshot!(twice.summary(), @"");
+    assert_snapshot!(conflict.summary(), @r#"400 {"error":{"name":"InputError","message":"Backstage-Kubernetes-Authorization headers conflict: `oidc` is given both as one token and by sub-provider"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":400}}"#);
+    assert_snapshot!(twice.summary(), @r#"400 {"error":{"name":"InputError","message":"Backstage-Kubernetes-Authorization headers conflict: `google` is given twice"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":400}}"#);
     assert_eq!(api_server.heard(), NOTHING);
 }
 
@@ -220,7 +220,7 @@ async fn c14_google_without_a_token_is_401() {
 
     let answer = gate.client_as("jane").get(PODS).await;
 
-    assert_snapshot!(answer.summary(), @"");
+    assert_snapshot!(answer.summary(), @r#"401 {"error":{"name":"AuthenticationError","message":"Google token not found under auth.google in request body"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":401}}"#);
     assert_eq!(api_server.heard(), NOTHING);
 }
 
@@ -261,7 +261,7 @@ async fn c16_oidc_without_its_provider_s_token_is_401() {
     let other = jane.get(PODS).header("backstage-kubernetes-authorization-oidc-gitlab", &secret("gitlab's")).await;
     let scalar = jane.get(PODS).header("backstage-kubernetes-authorization-oidc", &secret("a scalar")).await;
 
-    assert_snapshot!(none.summary(), @"");
+    assert_snapshot!(none.summary(), @r#"401 {"error":{"name":"AuthenticationError","message":"Auth token not found under oidc.okta in request body"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":401}}"#);
     assert_eq!(other.summary(), none.summary());
     assert_eq!(scalar.summary(), none.summary());
     assert_eq!(api_server.heard(), NOTHING);
@@ -284,7 +284,7 @@ async fn c20_a_service_account_without_a_token_refuses_to_start() {
     let ended = Gate::without_clusters().cluster(cluster).refused_start().await;
 
     assert_eq!(ended.code, Some(1));
-    assert_snapshot!(ended.stderr, @"");
+    assert_snapshot!(ended.stderr, @"error: DIR/witgate.yaml:21: kubernetes.clusterLocatorMethods[0].clusters[0]: has no `serviceAccountToken`, and witgate does not run in a pod with a mounted service-account token; give the cluster's token");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ async fn an_allowed_request_is_one_line() {
 
     let line = gate.decision_of(&answer).await;
     check_keys(&line);
-    assert_snapshot!(stable(&line), @"");
+    assert_snapshot!(stable(&line), @r#"{"id":"…","time":"…","user":"user:default/jane","groups":["group:default/developers"],"permission":"kubernetes.proxy","cluster":"one","verb":"list","apiGroup":"apps","apiVersion":"v1","namespace":"dev","resource":"deployments","fieldSelector":"metadata.namespace=dev","labelSelector":"app=x","method":"GET","path":"/apis/apps/v1/namespaces/dev/deployments","actionClass":"read","decision":"allow","policy":"allow-all","digest":"…","generation":1,"policyUs":"…","strategy":"serviceAccount","credential":"bearer token","cacheHit":false,"strategyUs":"…","status":200,"bytes":61,"durationMs":"…"}"#);
 }
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn a_denied_request_is_one_line_with_the_reason() {
 
     let line = gate.decision_of(&answer).await;
     check_keys(&line);
-    assert_snapshot!(stable(&line), @"");
+    assert_snapshot!(stable(&line), @r#"{"id":"…","time":"…","user":"user:default/jane","groups":["group:default/developers"],"permission":"kubernetes.proxy","cluster":"one","verb":"delete","apiVersion":"v1","namespace":"dev","resource":"pods","name":"p","method":"DELETE","path":"/api/v1/namespaces/dev/pods/p","actionClass":"delete","decision":"deny","reason":"denied by policy `read-only`: read-only: `delete` is more than reading","policy":"read-only","digest":"…","generation":1,"policyUs":"…","status":403,"durationMs":"…"}"#);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use witgate_tests::api_server::ApiServer;
 use witgate_tests::client::BACKSTAGE_PROXY;
 use witgate_tests::gate::Gate;
+use witgate_tests::raw_client::RawAnswer;
 
 use crate::NOTHING;
 
@@ -12,10 +13,7 @@ use crate::NOTHING;
 async fn ambiguous_framing_is_400_and_ends_the_connection() {
     let api_server = ApiServer::start().await;
     let gate = Gate::builder(&api_server).start().await;
-    let smuggled = format!("GET {BACKSTAGE_PROXY}/smuggled HTTP/1.1\r\nhost: gate\r\n\r\n");
     let framings = [
-        "content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        "transfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n",
         "content-length: 4\r\ncontent-length: 5\r\n\r\nabcd",
         "content-length: 4, 5\r\n\r\nabcd",
         "content-length: +4\r\n\r\nabcd",
@@ -23,19 +21,48 @@ async fn ambiguous_framing_is_400_and_ends_the_connection() {
         "content-length: 0x4\r\n\r\nabcd",
         "transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
         "transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "transfer-encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
         "content-length: 4\r\n folded\r\n\r\nabcd",
     ];
 
     for framing in framings {
-        let mut raw = gate.raw_client().await;
-        let head = format!("POST {BACKSTAGE_PROXY}/api/v1/namespaces HTTP/1.1\r\nhost: gate");
-        let token = gate.token_of("jane");
-        raw.write(format!("{head}\r\nauthorization: Bearer {token}\r\n{framing}{smuggled}")).await;
-        let answer = raw.read_to_close().await;
+        let answer = smuggle(&gate, framing).await;
         assert_eq!(answer.status, Some(400), "{framing:?}: {}", answer.text);
-        assert_eq!(answer.text.matches("HTTP/1.1 ").count(), 1, "{framing:?}: {}", answer.text);
+        assert_eq!(answers_count(&answer), 1, "{framing:?}: {}", answer.text);
     }
     assert_eq!(api_server.heard(), NOTHING);
+}
+
+/// A length beside chunks: whoever reads the chunks sees one request, and nothing behind it is ever read.
+#[tokio::test]
+async fn a_length_beside_chunks_smuggles_nothing() {
+    let api_server = ApiServer::start().await;
+    let gate = Gate::builder(&api_server).start().await;
+
+    for framing in [
+        "content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n",
+    ] {
+        let answer = smuggle(&gate, framing).await;
+        assert_eq!(answers_count(&answer), 1, "{framing:?}: {}", answer.text);
+    }
+
+    for request in api_server.requests() {
+        assert_eq!((request.target.as_str(), request.header("content-length")), ("/api/v1/namespaces", None));
+    }
+}
+
+/// Sends a request with this end of its head and its body, and a second request behind it; the gate must close.
+async fn smuggle(gate: &Gate, framing: &str) -> RawAnswer {
+    let authorization = format!("host: gate\r\nauthorization: Bearer {}", gate.token_of("jane"));
+    let mut raw = gate.raw_client().await;
+    raw.write(format!("POST {BACKSTAGE_PROXY}/api/v1/namespaces HTTP/1.1\r\n{authorization}\r\n{framing}")).await;
+    raw.write(format!("GET {BACKSTAGE_PROXY}/smuggled HTTP/1.1\r\n{authorization}\r\n\r\n")).await;
+    raw.read_to_close().await
+}
+
+fn answers_count(answer: &RawAnswer) -> usize {
+    answer.text.matches("HTTP/1.1 ").count()
 }
 
 #[tokio::test]

@@ -40,14 +40,14 @@ async fn errors_are_statuses() {
         .await;
     let jane = |cluster: &str| gate.caller("jane").kubernetes(cluster);
 
-    assert_snapshot!(gate.client().kubernetes("one").get(PODS).await.summary(), @"");
-    assert_snapshot!(gate.client().with_token(&secret("bad token")).kubernetes("one").get(PODS).await.summary(), @"");
-    assert_snapshot!(jane("one").delete(&format!("{PODS}/p")).await.summary(), @"");
-    assert_snapshot!(jane("nope").get(PODS).await.summary(), @"");
-    assert_snapshot!(jane("one").get("/api//v1").await.summary(), @"");
-    assert_snapshot!(jane("down").get(PODS).await.summary(), @"");
-    assert_snapshot!(jane("google").get(PODS).await.summary(), @"");
-    assert_snapshot!(jane("one").call("TRACE", PODS).await.summary(), @"");
+    assert_snapshot!(gate.client().kubernetes("one").get(PODS).await.summary(), @r#"401 {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Missing credentials","reason":"Unauthorized","code":401}"#);
+    assert_snapshot!(gate.client().with_token(&secret("bad token")).kubernetes("one").get(PODS).await.summary(), @r#"401 {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Illegal token","reason":"Unauthorized","code":401}"#);
+    assert_snapshot!(jane("one").delete(&format!("{PODS}/p")).await.summary(), @r#"403 {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"denied by policy `read-only`: read-only: `delete` is more than reading","reason":"Forbidden","code":403}"#);
+    assert_snapshot!(jane("nope").get(PODS).await.summary(), @r#"404 {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Cluster 'nope' not found","reason":"NotFound","code":404}"#);
+    assert_snapshot!(jane("one").get("/api//v1").await.summary(), @r#"400 {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"`//` in the path","reason":"BadRequest","code":400}"#);
+    assert_snapshot!(jane("down").get(PODS).await.summary(), @r#"502 {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the cluster's API server cannot be reached","reason":"BadGateway","code":502}"#);
+    assert_snapshot!(jane("google").get(PODS).await.summary(), @r#"401 {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Google token not found under auth.google in request body","reason":"Unauthorized","code":401}"#);
+    assert_snapshot!(jane("one").call("TRACE", PODS).await.summary(), @r#"405 {"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"method TRACE is not served here","reason":"MethodNotAllowed","code":405}"#);
     assert_eq!(api_server.heard(), NOTHING);
 }
 

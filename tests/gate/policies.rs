@@ -20,7 +20,7 @@ async fn f4_deny_proxy_denies_everyone_the_proxy_and_nothing_else() {
     let proxied = gate.client_as("jane").get(PODS).await;
     let clusters = gate.caller("jane").get("/api/kubernetes/clusters").await;
 
-    assert_snapshot!(proxied.summary(), @"");
+    assert_snapshot!(proxied.summary(), @r#"403 {"error":{"name":"NotAllowedError","message":"denied by policy `deny-proxy`: the proxy is closed"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":403}}"#);
     assert_eq!(clusters.status(), 200, "{}", clusters.body());
     assert_eq!(gate.caller("jane").kubernetes("one").get(PODS).await.status(), 403);
     assert_eq!(gate.client_as("john").get(PODS).await.status(), 403);
@@ -34,7 +34,7 @@ async fn silence_denies() {
     // `read-only` has no opinion about reading: that alone allows nothing.
     let silent = Gate::builder(&api_server).without_allow_all().policy("read-only").start().await;
 
-    assert_snapshot!(empty.client_as("jane").get(PODS).await.summary(), @"");
+    assert_snapshot!(empty.client_as("jane").get(PODS).await.summary(), @r#"403 {"error":{"name":"NotAllowedError","message":"no policy allows this request"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":403}}"#);
     assert_eq!(silent.client_as("jane").get(PODS).await.status(), 403);
     assert_eq!(api_server.heard(), NOTHING);
 }
@@ -46,7 +46,7 @@ async fn any_deny_denies_whatever_others_allow() {
     let jane = gate.client_as("jane");
 
     assert_eq!(jane.get(PODS).await.status(), 200);
-    assert_snapshot!(jane.delete(&format!("{PODS}/p")).await.summary(), @"");
+    assert_snapshot!(jane.delete(&format!("{PODS}/p")).await.summary(), @r#"403 {"error":{"name":"NotAllowedError","message":"denied by policy `read-only`: read-only: `delete` is more than reading"},"request":{"method":"DELETE","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods/p"},"response":{"statusCode":403}}"#);
     assert_eq!(jane.post(PODS, "{}").await.status(), 403);
     assert_eq!(api_server.heard(), [format!("GET {PODS}")]);
 }
@@ -239,7 +239,7 @@ async fn a_policy_that_floods_the_log_is_cut_short() {
     }
 
     let flooded = gate.log().lines().filter(|line| line.contains("line ") && line.contains("log-flood")).count();
-    assert!(flooded < 5_000, "{flooded} of 50,000 lines were written");
+    assert!((1..5_000).contains(&flooded), "{flooded} of 50,000 lines were written");
     assert!(gate.log().lines().all(|line| line.len() < 100_000), "a line of 1 MB was written whole");
 }
 
@@ -258,7 +258,43 @@ async fn a_policy_sees_the_request_and_its_caller() {
     let mut echo: Value = serde_json::from_str(echo).unwrap();
     assert!(echo["now"].as_u64().unwrap() > 1_700_000_000, "{echo}");
     echo["now"] = 0.into();
-    assert_snapshot!(serde_json::to_string_pretty(&echo).unwrap(), @"");
+    assert_snapshot!(serde_json::to_string_pretty(&echo).unwrap(), @r#"
+    {
+      "action": null,
+      "now": 0,
+      "permission": "kubernetes.proxy",
+      "request": {
+        "actionClass": "write",
+        "apiGroup": "apps",
+        "apiVersion": "v1",
+        "cluster": "one",
+        "dryRun": true,
+        "fieldSelector": null,
+        "labelSelector": null,
+        "method": "PATCH",
+        "name": "x",
+        "namespace": "dev",
+        "patchType": "application/apply-patch+yaml",
+        "path": "/apis/apps/v1/namespaces/dev/deployments/x/scale",
+        "resource": "deployments",
+        "resourceRequest": true,
+        "subpath": "",
+        "subresource": "scale",
+        "upgrade": false,
+        "verb": "patch"
+      },
+      "resourceRef": null,
+      "resourceType": "kubernetes-proxy-request",
+      "user": {
+        "extra": [],
+        "groups": [
+          "group:default/developers"
+        ],
+        "name": "user:default/jane",
+        "uid": null
+      }
+    }
+    "#);
 }
 
 /// Goal: conditions are checked by the host (cases F13 and G1 to G6). Method: one condition, one request, one status.

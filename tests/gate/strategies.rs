@@ -39,7 +39,7 @@ async fn a_strategy_that_traps_is_500_without_internals() {
 
     let answer = gate.client_as("jane").get(PODS).await;
 
-    assert_snapshot!(answer.summary(), @"");
+    assert_snapshot!(answer.summary(), @r#"500 {"error":{"name":"InternalError","message":"the cluster's authentication strategy gave no answer"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":500}}"#);
     assert_eq!(api_server.heard(), NOTHING);
 }
 
@@ -50,7 +50,7 @@ async fn a_strategy_that_spins_is_504_at_its_deadline() {
 
     let answer = gate.client_as("jane").get(PODS).await;
 
-    assert_snapshot!(answer.summary(), @"");
+    assert_snapshot!(answer.summary(), @r#"504 {"error":{"name":"GatewayTimeoutError","message":"the cluster's authentication strategy gave no answer"},"request":{"method":"GET","url":"/api/kubernetes/proxy/api/v1/namespaces/dev/pods"},"response":{"statusCode":504}}"#);
     assert_eq!(api_server.heard(), NOTHING);
 }
 
@@ -96,7 +96,7 @@ async fn a_cluster_that_its_strategy_refuses_does_not_start() {
     let ended = gate.check().await;
 
     assert_eq!(ended.code, Some(1));
-    assert_snapshot!(ended.stderr, @"");
+    assert_snapshot!(ended.stderr, @"error: DIR/witgate.yaml:21: kubernetes.clusterLocatorMethods[0].clusters[0]: Invalid cluster 'one': wrong region");
 }
 
 /// `/clusters` shows what the strategy presents of the metadata, and no more.

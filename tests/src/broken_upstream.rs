@@ -68,7 +68,7 @@ async fn break_on(mut stream: TcpStream, fault: Fault, heads_count: Arc<AtomicUs
     match fault {
         Fault::Silent => {
             // Until the peer gives up.
-            while matches!(stream.read_u8().await, Ok(_)) {}
+            while stream.read_u8().await.is_ok() {}
         }
         Fault::WriteThenClose(bytes) => {
             stream.write_all(bytes.as_bytes()).await.unwrap();

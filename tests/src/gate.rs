@@ -178,7 +178,7 @@ impl Drop for Gate {
         self.process.kill();
         let log = self.process.stderr.text();
         if std::thread::panicking() {
-            let told = log.lines().filter(|line| !line.contains(r#""level":"TRACE""#));
+            let told = log.lines().filter(|line| line.contains(r#""target":"witgate"#));
             let last: Vec<_> = told.rev().take(40).collect();
             eprintln!("the gate's last log lines, newest first:\n{}", last.join("\n"));
             return; // a second panic would hide the first

@@ -58,9 +58,9 @@ impl Plugin {
     /// well-behaved guest late.
     #[must_use]
     pub fn sidecar(self, sidecar: Value) -> Self {
-        let mut patient = json!({ "limits": { "deadlineMs": 2000 } });
-        patient.as_object_mut().expect("an object").extend(sidecar.as_object().expect("an object").clone());
-        Self { sidecar: Some(patient), ..self }
+        let mut whole = patient();
+        whole.as_object_mut().expect("an object").extend(sidecar.as_object().expect("an object").clone());
+        Self { sidecar: Some(whole), ..self }
     }
 }
 
@@ -68,10 +68,24 @@ impl Plugin {
 pub struct PluginFolder(PathBuf);
 
 impl PluginFolder {
-    /// Makes the folder.
+    /// Makes the folder, with sidecars that make the built-in strategies as patient as compiled plug-ins.
     pub fn create(path: PathBuf) -> Self {
         fs::create_dir_all(&path).unwrap();
+        let folder = Self(path);
+        folder.make_patient(&[]);
+        folder
+    }
+
+    /// A folder that somebody else has made.
+    pub fn open(path: PathBuf) -> Self {
         Self(path)
+    }
+
+    /// Gives the built-in strategies, and `plugins`, sidecars with a long deadline.
+    pub fn make_patient(&self, plugins: &[&str]) {
+        for name in BUILTIN_STRATEGIES.iter().chain(plugins) {
+            fs::write(self.sidecar(name), patient().to_string()).unwrap(); // JSON is YAML
+        }
     }
 
     /// Where it is.
@@ -82,7 +96,7 @@ impl PluginFolder {
     /// Copies a plug-in in as `cp` does: written in place, the sidecar first.
     pub fn put(&self, plugin: &Plugin) {
         if let Some(sidecar) = &plugin.sidecar {
-            fs::write(self.0.join(&plugin.name).with_extension("yaml"), sidecar.to_string()).unwrap(); // JSON is YAML
+            fs::write(self.sidecar(&plugin.name), sidecar.to_string()).unwrap(); // JSON is YAML
         }
         fs::write(self.component(&plugin.name), &plugin.component).unwrap();
     }
@@ -90,7 +104,7 @@ impl PluginFolder {
     /// Removes a plug-in, its component first: a sidecar alone is not a plug-in.
     pub fn remove(&self, name: &str) {
         fs::remove_file(self.component(name)).unwrap();
-        let sidecar = self.0.join(name).with_extension("yaml");
+        let sidecar = self.sidecar(name);
         if sidecar.exists() {
             fs::remove_file(sidecar).unwrap();
         }
@@ -99,4 +113,16 @@ impl PluginFolder {
     fn component(&self, name: &str) -> PathBuf {
         self.0.join(format!("{name}.wasm"))
     }
+
+    fn sidecar(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{name}.yaml"))
+    }
 }
+
+/// A sidecar with a deadline for busy machines.
+fn patient() -> Value {
+    json!({ "limits": { "deadlineMs": 2000 } })
+}
+
+/// The strategies that are embedded in the binary.
+const BUILTIN_STRATEGIES: [&str; 6] = ["aks", "anonymous", "google", "localKubectlProxy", "oidc", "serviceAccount"];

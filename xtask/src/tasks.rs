@@ -21,6 +21,9 @@ pub(crate) fn test(cargo_test: &[String]) -> anyhow::Result<()> {
     guests::build_and_show()?;
     run(cargo_on_guests("test")?.args(["--workspace", "--lib"]))?;
     run(cargo_on_guests("test")?.args(["--package", "witgate-sdk", "--doc"]))?;
+    // The integration tests start `target/debug/witgate`. Built with everything else, it shares their dependencies'
+    // features, so that nothing is compiled twice.
+    run(cargo("build").args(["--workspace", "--all-targets"]))?;
     let mut workspace = cargo("test");
     if cargo_test.is_empty() {
         workspace.arg("--workspace");

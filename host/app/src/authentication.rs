@@ -234,6 +234,7 @@ mod tests {
             permission: PermissionRule::Enabled,
             plugins: PluginsConfig { directory: file("policies"), cache_directory: None },
             decision_log: Some(DecisionLogTarget::Stdout),
+            limits: witgate_proxy::limits::Limits::default(),
             clusters: Vec::new(),
             notes: Vec::new(),
         }

@@ -104,9 +104,12 @@ impl Command {
 impl LogOptions {
     fn start(&self, default: &str) -> anyhow::Result<()> {
         let level = self.log_level.as_deref().filter(|level| !level.is_empty()).unwrap_or(default);
-        let filter = EnvFilter::builder()
-            .parse(level)
-            .with_context(|| format!("`{}` is not a log level or filter", level.escape_debug()))?;
+        let filter = EnvFilter::builder().parse(level).map_err(|_| {
+            anyhow::anyhow!(
+                "`{}` is not a log level or filter; write error, warn, info, debug or trace, or `target=level,…`",
+                level.escape_debug()
+            )
+        })?;
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         let started = match self.log_format {
             LogFormat::Text => {
@@ -141,7 +144,7 @@ const USAGE: u8 = 2;
 
 const EXAMPLES: &str = "\
 Examples:
-  witgate demo                                  try it: two sample clusters, three people, policies to play with
+  witgate demo                                  try it: two sample clusters, two people, policies to play with
   witgate check --config witgate.yaml           what would a start refuse?
   witgate serve --config witgate.yaml           serve until SIGTERM
   witgate kubeconfig --config witgate.yaml      a kubeconfig whose contexts lead through the gate

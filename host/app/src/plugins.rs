@@ -1,7 +1,7 @@
 //! Plug-ins as the gate holds them: found in the drop-in folder or embedded, loaded, and swapped whole.
 //!
-//! A plug-in goes one way: [`folder`] finds and hashes it, [`sidecar`] says what it may,
-//! [`load`] makes it callable, and [`reload`] decides when and publishes the lot. What a
+//! A plug-in goes one way: [`watch`] says when to look, [`folder`] finds and hashes it, [`sidecar`] says what it may,
+//! [`candidate`] joins the two, [`load`] makes it callable, and [`reload`] decides when and publishes the lot. What a
 //! snapshot is made of beside plug-ins is not known here: the caller of [`reload`] builds it.
 
 use std::fmt;
@@ -11,6 +11,7 @@ use witgate_core::{AuthenticationStrategy, Digest, Generation, PermissionPolicy,
 use witgate_plugin::{Isolation, PluginKind};
 
 pub(crate) mod builtin;
+pub(crate) mod candidate;
 pub(crate) mod folder;
 pub(crate) mod load;
 pub(crate) mod reload;

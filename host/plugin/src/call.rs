@@ -140,7 +140,11 @@ impl Call<'_> {
     /// Says in the contract's words what came of the guest.
     pub(crate) fn outcome<T>(&self, ended: Result<wasmtime::Result<T>, WaitedTooLong>) -> Result<T, CallError> {
         match ended {
-            Ok(Ok(answer)) => Ok(answer),
+            // An answer that was reached without the memory it asked for is no answer to rely on.
+            Ok(Ok(answer)) => match self.store.data().budget.refused {
+                None => Ok(answer),
+                Some(limit) => Err(CallError::LimitReached { plugin: self.runner.name.clone(), limit }),
+            },
             Ok(Err(error)) => Err(self.failure(error)),
             Err(WaitedTooLong) => Err(self.deadline_exceeded()),
         }

@@ -36,7 +36,7 @@ pub(crate) struct SecretStores {
 pub(crate) struct Budget {
     memory_bytes_max: usize,
     memory_bytes: usize,
-    /// The first limit that was reached; a guest may survive a refused allocation, so this is no error yet.
+    /// The first limit that was reached. A guest may survive that; its answer then does not count.
     pub(crate) refused: Option<Limit>,
 }
 

@@ -115,7 +115,7 @@ impl Forwarded {
     }
 
     /// Makes it a stream: it ends when `drained` does, and tells `on_close` how it ended.
-    pub(crate) fn as_stream(mut self, drained: BoxFuture<'static, ()>, on_close: OnClose) -> Self {
+    pub(crate) fn into_stream(mut self, drained: BoxFuture<'static, ()>, on_close: OnClose) -> Self {
         self.ended_by_drain = Some(drained);
         self.on_close = Some(on_close);
         self

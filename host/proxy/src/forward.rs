@@ -72,7 +72,7 @@ pub(crate) async fn forward(
     headers::strip_answer(&mut parts.headers);
     let forwarded = Forwarded::new(incoming, lease, in_flight);
     let body = match stream {
-        Some(stream) => forwarded.as_stream(stream.drained, stream.on_close),
+        Some(stream) => forwarded.into_stream(stream.drained, stream.on_close),
         None => forwarded.with_idle_limit(limits.body_idle_timeout),
     };
     let mut answer = Response::new(Body::forwarded(body));

@@ -71,7 +71,7 @@ pub(crate) enum FolderError {
     #[error("{} is not a folder: `plugins.directory` must name one", .0.display())]
     NotAFolder(PathBuf),
     /// The system refuses.
-    #[error("the plug-in folder {} cannot be read: {source}", .path.display())]
+    #[error("the plug-in folder {} cannot be read", .path.display())]
     Unreadable {
         /// The folder.
         path: PathBuf,
@@ -95,7 +95,7 @@ pub(crate) enum FolderError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     /// The system refuses.
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read")]
     Io(#[from] io::Error),
     /// It is no file, and links to none.
     #[error("is neither a file nor a link to one")]
@@ -105,6 +105,15 @@ pub(crate) enum ReadError {
     TooLarge {
         /// How large it may be.
         max_bytes: u64,
+    },
+    /// It is a sidecar that does not read as text.
+    #[error("is not UTF-8 text")]
+    NotText,
+    /// It is a sidecar by its content, but not by its name.
+    #[error("is not read: name it `{right_name}`")]
+    Misnamed {
+        /// What it should be called.
+        right_name: String,
     },
     /// It is not the file that was hashed.
     #[error("changed while it was read")]
@@ -139,14 +148,14 @@ pub(crate) fn scan(directory: &Path) -> Result<FolderContents, FolderError> {
                 Ok(digest) => {
                     contents.components.insert(name, ComponentFile { path, digest });
                 }
-                Err(fault) => contents.refuse(&name, &path, &fault.to_string()),
+                Err(fault) => contents.refuse(&name, &path, fault),
             },
             Role::Sidecar => match read_bounded(&path, SIDECAR_BYTES_MAX).map(String::from_utf8) {
                 Ok(Ok(text)) => {
                     contents.sidecars.insert(name, SidecarFile { path, text: text.into() });
                 }
-                Ok(Err(_)) => contents.refuse(&name, &path, "is not UTF-8 text"),
-                Err(fault) => contents.refuse(&name, &path, &fault.to_string()),
+                Ok(Err(_)) => contents.refuse(&name, &path, ReadError::NotText),
+                Err(fault) => contents.refuse(&name, &path, fault),
             },
             Role::MisnamedSidecar => misnamed_sidecars.push((name, path)),
         }
@@ -154,7 +163,7 @@ pub(crate) fn scan(directory: &Path) -> Result<FolderContents, FolderError> {
     // A sidecar that is passed over would drop a digest pin or a rule without a word.
     for (name, path) in misnamed_sidecars {
         if contents.components.contains_key(&name) {
-            contents.refuse(&name, &path, &format!("is not read: name it `{name}.yaml`"));
+            contents.refuse(&name, &path, ReadError::Misnamed { right_name: format!("{name}.yaml") });
         }
     }
     if contents.components.len() > COMPONENTS_MAX {
@@ -164,8 +173,9 @@ pub(crate) fn scan(directory: &Path) -> Result<FolderContents, FolderError> {
 }
 
 impl FolderContents {
-    fn refuse(&mut self, name: &PluginName, path: &Path, fault: &str) {
-        self.problems.push(Problem::of_plugin(name, None, format!("{} {fault}", path.display())));
+    fn refuse(&mut self, name: &PluginName, path: &Path, fault: ReadError) {
+        let text = format!("{} {:#}", path.display(), anyhow::Error::new(fault));
+        self.problems.push(Problem::of_plugin(name, None, text));
     }
 }
 

@@ -13,7 +13,7 @@
 //! Promise: a candidate is published whole or not at all, and whatever fails before that changes
 //! nothing. A folder that is gone is a failure, never a folder without policies.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::future::pending;
 use std::path::{Path, PathBuf};
@@ -24,15 +24,14 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
-use witgate_core::{BoxFuture, Digest, Generation, PluginName};
-use witgate_plugin::PluginKind;
+use witgate_core::{BoxFuture, Generation};
 
-use super::folder::{self, ComponentFile, FolderContents, SidecarFile};
-use super::load::{Load, Source};
-use super::sidecar::Sidecar;
+use super::candidate::{Differences, Plugins, Wanted};
+use super::folder;
+use super::load::Load;
 use super::status::{LastReload, PluginStatus, ReloadResult, ReloadStatus};
 use super::watch::settle;
-use super::{Origin, PluginEntry, Problem};
+use super::{PluginEntry, Problem};
 
 /// Turns plug-ins into what serves.
 pub(crate) trait Publish: Send + Sync + 'static {
@@ -79,14 +78,13 @@ pub(crate) struct Reload<L, P> {
     last_reload: Option<LastReload>,
     notes: Vec<String>,
     requests: mpsc::Receiver<Request>,
-    /// Also keeps `requests` open.
-    handle: ReloadHandle,
+    /// Keeps `requests` open when nobody else does.
+    _handle: ReloadHandle,
 }
 
 /// Asks for a reload; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ReloadHandle {
-    asked: Arc<Notify>,
     requests: mpsc::Sender<Request>,
 }
 
@@ -113,7 +111,7 @@ impl std::error::Error for Refusal {}
 pub(crate) enum ReloadError {
     /// The candidate does not serve; the last good generation does.
     #[error("the plug-ins are refused, and the last good generation serves on: {0}")]
-    Refused(#[from] Refusal),
+    Refused(Refusal),
     /// More wait for a reload than may.
     #[error("{REQUESTS_MAX} wait for a reload already")]
     Full,
@@ -123,12 +121,8 @@ pub(crate) enum ReloadError {
 }
 
 impl ReloadHandle {
-    /// Asks for a reload and does not wait for it. One that was refused is tried again, changed or not.
-    pub(crate) fn trigger(&self) {
-        self.asked.notify_one();
-    }
-
-    /// Asks for a reload and waits for the generation that serves after it.
+    /// Asks for a reload and waits for the generation that serves after it. What was refused is tried again,
+    /// changed or not.
     ///
     /// # Errors
     /// When the candidate is refused, when too many wait, and when the gate is stopping.
@@ -149,7 +143,12 @@ impl ReloadHandle {
         let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
         while hangups.recv().await.is_some() {
             info!("SIGHUP: the plug-in folder is read again");
-            self.trigger();
+            // A refusal has its own line in the log.
+            match self.reload_now().await {
+                Ok(generation) => info!(%generation, "SIGHUP: done"),
+                Err(error @ (ReloadError::Refused(_) | ReloadError::Full)) => debug!(%error, "SIGHUP"),
+                Err(ReloadError::Stopped) => break,
+            }
         }
         Ok(())
     }
@@ -164,7 +163,7 @@ impl<L: Load, P: Publish> Reload<L, P> {
     /// With everything that is wrong with it.
     pub(crate) async fn start(parts: ReloadParts<L, P>) -> Result<(Self, ReloadHandle), Refusal> {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-        let handle = ReloadHandle { asked: Arc::default(), requests };
+        let handle = ReloadHandle { requests };
         let mut reload = Self {
             parts,
             generation: Generation(0),
@@ -174,7 +173,7 @@ impl<L: Load, P: Publish> Reload<L, P> {
             last_reload: None,
             notes: Vec::new(),
             requests: receiver,
-            handle: handle.clone(),
+            _handle: handle.clone(),
         };
         let wanted = reload.scan().await?;
         reload.bring_up(wanted).await?;
@@ -200,7 +199,6 @@ impl<L: Load, P: Publish> Reload<L, P> {
         let mut replies = Vec::new();
         let mut cause = tokio::select! {
             () = self.parts.changed.notified() => Cause::Changed,
-            () = self.handle.asked.notified() => Cause::Asked,
             Some(reply) = self.requests.recv() => {
                 replies.push(reply);
                 Cause::Asked
@@ -255,7 +253,7 @@ impl<L: Load, P: Publish> Reload<L, P> {
         let directory = self.parts.directory.clone();
         let contents = match tokio::task::spawn_blocking(move || folder::scan(&directory)).await {
             Ok(Ok(contents)) => contents,
-            Ok(Err(error)) => return Err(Refusal::of_folder(error.to_string())),
+            Ok(Err(error)) => return Err(Refusal::of_folder(format!("{:#}", anyhow::Error::new(error)))),
             Err(_) => return Err(Refusal::of_folder("reading the plug-in folder ended without a result".to_owned())),
         };
         let (wanted, notes) = Wanted::join(contents, self.parts.builtins);
@@ -405,196 +403,6 @@ impl Refusal {
     }
 }
 
-/// Plug-ins that are loaded, by name.
-type Plugins = BTreeMap<PluginName, Served>;
-
-/// A plug-in that is loaded, and what it was loaded from.
-#[derive(Clone)]
-struct Served {
-    entry: PluginEntry,
-    print: Fingerprint,
-}
-
-/// What makes a plug-in another one.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Fingerprint {
-    origin: Origin,
-    component: Digest,
-    sidecar: Option<Digest>,
-}
-
-impl Fingerprint {
-    fn is_plain_builtin(&self) -> bool {
-        self.origin == Origin::Builtin && self.sidecar.is_none()
-    }
-}
-
-/// What should serve, by what stands in the folder.
-#[derive(Clone, Eq, PartialEq)]
-struct Wanted {
-    plugins: BTreeMap<PluginName, WantedPlugin>,
-    problems: Vec<Problem>,
-}
-
-/// One plug-in that should serve.
-#[derive(Clone, Eq, PartialEq)]
-struct WantedPlugin {
-    component: Component,
-    sidecar: Option<SidecarFile>,
-    print: Fingerprint,
-    /// Whether a built-in strategy has this name too.
-    replaces_builtin: bool,
-}
-
-#[derive(Clone, Eq, PartialEq)]
-enum Component {
-    Builtin(&'static [u8]),
-    File(ComponentFile),
-}
-
-impl Wanted {
-    /// Joins components with sidecars: files win over built-ins of their name, and a sidecar without
-    /// a file is the built-in's.
-    fn join(contents: FolderContents, builtins: &'static [(&'static str, &'static [u8])]) -> (Self, Vec<String>) {
-        let FolderContents { components, mut sidecars, problems, mut notes } = contents;
-        let mut joined: BTreeMap<PluginName, (Component, bool)> = builtins
-            .iter()
-            .filter_map(|(name, bytes)| Some((PluginName::try_from(*name).ok()?, (Component::Builtin(bytes), false))))
-            .collect();
-        for (name, file) in components {
-            let replaces_builtin = joined.contains_key(&name);
-            joined.insert(name, (Component::File(file), replaces_builtin));
-        }
-        let plugins = joined
-            .into_iter()
-            .map(|(name, (component, replaces_builtin))| {
-                let sidecar = sidecars.remove(&name);
-                let print = Fingerprint {
-                    origin: component.origin(),
-                    component: component.digest(),
-                    sidecar: sidecar.as_ref().map(|sidecar| Digest::of(sidecar.text.as_bytes())),
-                };
-                (name, WantedPlugin { component, sidecar, print, replaces_builtin })
-            })
-            .collect();
-        for (name, sidecar) in sidecars {
-            notes.push(format!("{} is passed over: there is no `{name}.wasm` beside it", sidecar.path.display()));
-        }
-        (Self { plugins, problems }, notes)
-    }
-
-    fn serves_already(&self, serving: &Plugins) -> bool {
-        let wanted = self.plugins.iter().map(|(name, plugin)| (name, plugin.print));
-        self.problems.is_empty() && wanted.eq(serving.iter().map(|(name, served)| (name, served.print)))
-    }
-}
-
-impl Component {
-    const fn origin(&self) -> Origin {
-        match self {
-            Self::Builtin(_) => Origin::Builtin,
-            Self::File(_) => Origin::File,
-        }
-    }
-
-    fn digest(&self) -> Digest {
-        match self {
-            Self::Builtin(bytes) => Digest::of(bytes),
-            Self::File(file) => file.digest,
-        }
-    }
-}
-
-impl WantedPlugin {
-    /// Makes it callable, or says what is wrong, in the words of whoever put it there.
-    async fn load(self, loader: &impl Load, name: &PluginName, generation: Generation) -> Result<Served, Problem> {
-        let Self { component, sidecar: sidecar_file, print, replaces_builtin } = self;
-        let digest = Some(print.component);
-        let refuse = |text: String| Problem::of_plugin(name, digest, text);
-        let place = match &component {
-            Component::Builtin(_) => format!("built-in strategy `{name}`"),
-            Component::File(file) => file.path.display().to_string(),
-        };
-
-        let sidecar = match &sidecar_file {
-            Some(file) => Sidecar::parse(&file.path, &file.text).map_err(|error| refuse(error.to_string()))?,
-            None => Sidecar::default(),
-        };
-        let sidecar_place = sidecar_file.map(|file| file.path.display().to_string()).unwrap_or_default();
-        if let Some(pin) = sidecar.sha256.as_ref().filter(|pin| !pin.matches(print.component)) {
-            let given = print.component;
-            return Err(refuse(format!("{place} has the SHA-256 {given}, but `sha256` in {sidecar_place} is {pin}")));
-        }
-        let bytes = match component {
-            Component::Builtin(bytes) => bytes.into(),
-            Component::File(file) => match tokio::task::spawn_blocking(move || file.read()).await {
-                Ok(Ok(bytes)) => bytes,
-                Ok(Err(error)) => return Err(refuse(format!("{place} {error}"))),
-                Err(_) => return Err(refuse(format!("{place}: reading it ended without a result"))),
-            },
-        };
-        let source = Source { name: name.clone(), bytes, sidecar: sidecar.clone() };
-        let loaded = match tokio::time::timeout(LOAD_DEADLINE, loader.load(source)).await {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(error)) => return Err(refuse(format!("{place}: {error:#}"))),
-            Err(_) => return Err(refuse(format!("{place}: was not loaded within {LOAD_DEADLINE:?}"))),
-        };
-        let kind = loaded.plugin.kind();
-        if let Some(misfit) = sidecar.misfits(kind) {
-            return Err(refuse(format!("{sidecar_place}: {misfit}")));
-        }
-        if replaces_builtin && kind != PluginKind::Strategy {
-            return Err(refuse(format!(
-                "{place} is a {kind}, but `{name}` is a built-in strategy, which only a strategy replaces: \
-                 give the file another name"
-            )));
-        }
-        let mode = match kind {
-            PluginKind::Policy => Some(sidecar.mode.unwrap_or_default()),
-            PluginKind::Strategy => None,
-        };
-        let entry = PluginEntry {
-            name: name.clone(),
-            plugin: loaded.plugin,
-            digest: print.component,
-            contract: loaded.contract,
-            isolation: sidecar.isolation,
-            mode,
-            generation,
-            origin: print.origin,
-        };
-        Ok(Served { entry, print })
-    }
-}
-
-/// What a new generation does to the plug-ins, for the log.
-struct Differences {
-    added: Vec<PluginName>,
-    changed: Vec<PluginName>,
-    removed: Vec<PluginName>,
-}
-
-impl Differences {
-    fn between(old: &Plugins, new: &Plugins) -> Self {
-        let names = |filter: &dyn Fn(&PluginName, &Served) -> bool, of: &Plugins| {
-            of.iter().filter(|(name, served)| filter(name, served)).map(|(name, _)| name.clone()).collect()
-        };
-        Self {
-            added: names(&|name, _| !old.contains_key(name), new),
-            changed: names(&|name, served| old.get(name).is_some_and(|old| old.print != served.print), new),
-            removed: names(&|name, _| !new.contains_key(name), old),
-        }
-    }
-}
-
-impl fmt::Display for Differences {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let signed = [("+", &self.added), ("~", &self.changed), ("-", &self.removed)];
-        let names = signed.iter().flat_map(|(sign, names)| names.iter().map(move |name| format!("{sign}{name}")));
-        f.write_str(&names.collect::<Vec<_>>().join(" "))
-    }
-}
-
 impl LastReload {
     fn now(result: ReloadResult, error: Option<String>) -> Self {
         Self { time: jiff::Timestamp::now().to_string(), result, error }
@@ -608,8 +416,6 @@ async fn sleep_until(time: Option<Instant>) {
     }
 }
 
-/// How long one plug-in may take to load; a large Python guest takes some 11 s to compile.
-const LOAD_DEADLINE: Duration = Duration::from_secs(120);
 /// How long the snapshot of a generation may take to build.
 const BUILD_DEADLINE: Duration = Duration::from_secs(60);
 /// When a candidate that was refused is tried again, and how much more rarely in the end.
@@ -621,19 +427,20 @@ const REQUESTS_MAX: usize = 64;
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use anyhow::{anyhow, bail};
     use witgate_core::{
-        AuthError, AuthenticationStrategy, CallError, ClusterDetails, Decision, Issued, Metadata, PermissionPolicy,
-        PolicyMode, PolicyQuery, RequestAuth, SecretStore, UserInfo,
+        AuthError, AuthenticationStrategy, CallError, ClusterDetails, Decision, Digest, Issued, Metadata,
+        PermissionPolicy, PluginName, PolicyMode, PolicyQuery, RequestAuth, SecretStore, UserInfo,
     };
+    use witgate_plugin::PluginKind;
 
     use super::super::Plugin;
-    use super::super::load::Loaded;
+    use super::super::load::{Loaded, Source};
     use super::*;
 
     /// Goal: what stands in the folder serves, beside the built-ins. Method: a start, and what it published.
@@ -827,9 +634,8 @@ mod tests {
         assert_eq!(gate.loads(), ["a"]);
 
         fs::remove_file(stage.path("a.wasm")).unwrap();
-        gate.handle.trigger();
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        assert_eq!(gate.serves(), "3: oidc=strategy builtin", "asked for, without a word of the watch");
+        assert_eq!(gate.handle.reload_now().await, Ok(Generation(3)), "without a word of the watch");
+        assert_eq!(gate.serves(), "3: oidc=strategy builtin");
 
         let (one, two) = tokio::join!(gate.handle.reload_now(), gate.handle.reload_now());
         assert_eq!((one, two), (Ok(Generation(3)), Ok(Generation(3))));

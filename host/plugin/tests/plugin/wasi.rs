@@ -73,8 +73,7 @@ const STDOUT: &str = "\n(import \"wasi:cli/stdout@0.2.0\" \"get-stdout\" (func $
 async fn random_numbers_follow_the_query() {
     let policy = Guest::policy_with(
         WIT,
-        &format!(
-            "(local $number i64) (local $i i32)
+        "(local $number i64) (local $i i32)
              (local.set $number (call $random))
              (loop $digits
                (i32.store8 (i32.add (i32.const 9000) (local.get $i))
@@ -84,8 +83,7 @@ async fn random_numbers_follow_the_query() {
                (br_if $digits (i32.lt_u (local.get $i) (i32.const 16))))
              (i32.store8 (i32.const 8192) (i32.const 1))
              (i32.store (i32.const 8196) (i32.const 9000)) (i32.store (i32.const 8200) (i32.const 16))
-             (i32.const 8192)"
-        ),
+             (i32.const 8192)",
     )
     .with(RANDOM)
     .into_policy()
