@@ -58,7 +58,7 @@ impl Plugin {
     /// well-behaved guest late.
     #[must_use]
     pub fn sidecar(self, sidecar: Value) -> Self {
-        let mut whole = patient();
+        let mut whole = json!({ "limits": { "deadlineMs": 2000 } });
         whole.as_object_mut().expect("an object").extend(sidecar.as_object().expect("an object").clone());
         Self { sidecar: Some(whole), ..self }
     }
@@ -68,24 +68,10 @@ impl Plugin {
 pub struct PluginFolder(PathBuf);
 
 impl PluginFolder {
-    /// Makes the folder, with sidecars that make the built-in strategies as patient as compiled plug-ins.
+    /// Makes the folder.
     pub fn create(path: PathBuf) -> Self {
         fs::create_dir_all(&path).unwrap();
-        let folder = Self(path);
-        folder.make_patient(&[]);
-        folder
-    }
-
-    /// A folder that somebody else has made.
-    pub fn open(path: PathBuf) -> Self {
         Self(path)
-    }
-
-    /// Gives the built-in strategies, and `plugins`, sidecars with a long deadline.
-    pub fn make_patient(&self, plugins: &[&str]) {
-        for name in BUILTIN_STRATEGIES.iter().chain(plugins) {
-            fs::write(self.sidecar(name), patient().to_string()).unwrap(); // JSON is YAML
-        }
     }
 
     /// Where it is.
@@ -118,11 +104,3 @@ impl PluginFolder {
         self.0.join(format!("{name}.yaml"))
     }
 }
-
-/// A sidecar with a deadline for busy machines.
-fn patient() -> Value {
-    json!({ "limits": { "deadlineMs": 2000 } })
-}
-
-/// The strategies that are embedded in the binary.
-const BUILTIN_STRATEGIES: [&str; 6] = ["aks", "anonymous", "google", "localKubectlProxy", "oidc", "serviceAccount"];

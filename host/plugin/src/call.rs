@@ -1,7 +1,7 @@
 //! One call into a guest: its permit, its store, its deadline, and how it can fail.
 //!
 //! Two clocks bound it. The engine's epoch interrupts a guest that computes, and lets others run on this
-//! thread every millisecond; a timeout around the whole ends one that waits inside a host call.
+//! thread every few milliseconds; a timeout around the whole ends one that waits inside a host call.
 //!
 //! Cancel safety: dropping a call ends its guest and gives its permit and memory back.
 
@@ -39,6 +39,10 @@ pub(crate) struct Call<'a> {
     runner: &'a Runner,
     _permit: SemaphorePermit<'a>,
 }
+
+/// Ticks of the engine's clock, a millisecond each, that a guest may compute before others get their turn. More than
+/// one, so that a burst of short calls ends one after the other instead of all of them late.
+const TICKS_AT_A_TIME: u64 = 4;
 
 /// When a call must have ended.
 #[derive(Clone, Copy)]
@@ -100,13 +104,13 @@ impl Runner {
         let mut store = Store::new(&self.host.engine, sandbox);
         store.limiter(|sandbox| &mut sandbox.budget);
         store.set_hostcall_fuel(LIFTED_BYTES_MAX);
-        store.set_epoch_deadline(1);
+        store.set_epoch_deadline(TICKS_AT_A_TIME);
         store.epoch_deadline_callback(|context| {
             if Instant::now() >= context.data().deadline {
                 return Err(wasmtime::Error::new(DeadlinePassed));
             }
             // Tokio's own yield: the task goes to the back, and timers and sockets get their turn.
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+            Ok(UpdateDeadline::YieldCustom(TICKS_AT_A_TIME, Box::pin(tokio::task::yield_now())))
         });
         Ok(Call { store, deadline, runner: self, _permit: permit })
     }

@@ -9,6 +9,7 @@ use witgate_core::{ClusterName, RequestAttributes, RequestTarget};
 use crate::drain::Watcher;
 use crate::forward::{Pending, Upgrade};
 use crate::gate::Peer;
+use crate::listener::framing::REFUSED;
 use crate::respond::GateError;
 use crate::upgrade;
 
@@ -25,10 +26,13 @@ impl Exchange<'_> {
     /// Refuses methods and forms that are nobody's business here, before anything else is read.
     ///
     /// # Errors
-    /// CONNECT and TRACE (LESSONS: an API server has no use for them), a URL in absolute form, no `Host`
+    /// Framing that the listener refused, CONNECT and TRACE (an API server has no use for them), a URL in absolute form, no `Host`
     /// or several, an upgrade to a protocol that is not tunnelled or by a browser on another site.
     pub(crate) fn check_form(&self) -> Result<(), GateError> {
         let bad = |text: &str| Err(GateError::BadRequest(text.to_owned()));
+        if let Some(why) = self.parts.headers.get(REFUSED) {
+            return bad(why.to_str().unwrap_or("bad framing"));
+        }
         if matches!(self.parts.method, Method::CONNECT | Method::TRACE) {
             return Err(GateError::MethodNotAllowed(self.parts.method.to_string()));
         }

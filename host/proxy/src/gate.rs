@@ -78,6 +78,7 @@ impl Gate {
         let method = parts.method.clone();
         let path_and_query = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
         let route = Route::of(&path_and_query);
+        let asks_upgrade = upgrade.is_some();
         let exchange = Exchange { parts, body, upgrade, peer, drain };
         let mut response = match self.serve(&route, exchange, &mut trail).await {
             Ok(response) => {
@@ -93,6 +94,10 @@ impl Gate {
                 response
             }
         };
+        if asks_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // The client may have sent bytes of the other protocol already; they are nobody's request.
+            forward::close_after(response.headers_mut());
+        }
         trail.write(self.decision_log.as_ref());
         respond::stamp(&mut response, id);
         response

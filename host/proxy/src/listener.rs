@@ -4,6 +4,7 @@
 //! request head, the size of heads, streams and resets of an HTTP/2 connection
 //! (CVE-2023-44487, CVE-2024-27316).
 
+pub(crate) mod framing;
 mod rewind;
 
 use std::convert::Infallible;
@@ -25,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 use witgate_core::ClientCertificate;
 
+use self::framing::Framed;
 use crate::drain::{Drain, Watcher};
 use crate::gate::{Gate, Peer};
 use crate::limits::Limits;
@@ -131,7 +133,9 @@ where
             () = begun.cut() => Ok(()),
         }
     } else {
-        let connection = http1_builder(&limits).serve_connection(TokioIo::new(io), service).with_upgrades();
+        let connection = http1_builder(&limits)
+            .serve_connection(TokioIo::new(Framed::new(io, limits.header_bytes_max)), service)
+            .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             biased;
