@@ -1,19 +1,21 @@
 //! One call into a guest: its permit, its store, its deadline, and how it can fail.
 //!
 //! Two clocks bound it. The engine's epoch interrupts a guest that computes, and lets others run on this
-//! thread every few milliseconds; a timeout around the whole ends one that waits inside a host call.
+//! thread every few milliseconds; a timeout around the whole ends one that waits inside a host call. Neither
+//! counts the time in which the guest could run and others did ([`CallClock`]).
 //!
 //! Cancel safety: dropping a call ends its guest and gives its permit and memory back.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 use witgate_core::{CallError, Digest, Limit, PluginName, SecretStore};
 
 use crate::Limits;
+use crate::call_clock::CallClock;
 use crate::capability::log::{CallLog, PluginLog};
 use crate::capability::wasi::Surroundings;
 use crate::host::Shared;
@@ -45,11 +47,14 @@ pub(crate) struct Call<'a> {
 const TICKS_AT_A_TIME: u64 = 4;
 
 /// When a call must have ended.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Deadline {
-    at: Instant,
+    clock: Arc<CallClock>,
     given: Duration,
 }
+
+/// How long a call may queue for a thread, all together, on top of its deadline.
+const QUEUEING_MAX: Duration = Duration::from_secs(1);
 
 /// Raised inside a guest that still computes at its deadline.
 #[derive(Debug, thiserror::Error)]
@@ -92,9 +97,9 @@ impl Runner {
 
     fn begin_within(&self, given: Duration, secrets: SecretStores) -> Result<Call<'_>, CallError> {
         let permit = self.permits.try_acquire().map_err(|_full| self.saturated())?;
-        let deadline = Deadline { at: Instant::now() + given, given };
+        let deadline = Deadline { clock: Arc::new(CallClock::begin()), given };
         let sandbox = Sandbox {
-            deadline: deadline.at,
+            deadline: deadline.clone(),
             budget: Budget::new(self.limits.memory_bytes_max),
             log: Arc::new(CallLog::new(Arc::clone(&self.log))),
             secrets,
@@ -106,9 +111,11 @@ impl Runner {
         store.set_hostcall_fuel(LIFTED_BYTES_MAX);
         store.set_epoch_deadline(TICKS_AT_A_TIME);
         store.epoch_deadline_callback(|context| {
-            if Instant::now() >= context.data().deadline {
+            let deadline = &context.data().deadline;
+            if deadline.has_passed() {
                 return Err(wasmtime::Error::new(DeadlinePassed));
             }
+            deadline.clock.yields();
             // Tokio's own yield: the task goes to the back, and timers and sockets get their turn.
             Ok(UpdateDeadline::YieldCustom(TICKS_AT_A_TIME, Box::pin(tokio::task::yield_now())))
         });
@@ -133,10 +140,25 @@ impl Runner {
 impl Deadline {
     /// Waits for `guest` until the deadline.
     pub(crate) async fn bound<T>(
-        self,
+        &self,
         guest: impl Future<Output = wasmtime::Result<T>>,
     ) -> Result<wasmtime::Result<T>, WaitedTooLong> {
-        tokio::time::timeout_at(self.at.into(), guest).await.map_err(|_elapsed| WaitedTooLong)
+        let mut guest = std::pin::pin!(guest);
+        let mut guest = std::future::poll_fn(|cx| {
+            self.clock.resumes();
+            guest.as_mut().poll(cx)
+        });
+        while !self.has_passed() {
+            let remaining = self.given.saturating_sub(self.clock.taken());
+            if let Ok(ended) = tokio::time::timeout(remaining, &mut guest).await {
+                return Ok(ended);
+            }
+        }
+        Err(WaitedTooLong)
+    }
+
+    fn has_passed(&self) -> bool {
+        self.clock.taken() >= self.given || self.clock.elapsed() >= self.given + QUEUEING_MAX
     }
 }
 

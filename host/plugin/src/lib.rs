@@ -12,6 +12,7 @@
 mod answer;
 mod bindings;
 mod call;
+mod call_clock;
 mod capability;
 mod compiled_cache;
 mod compiler;

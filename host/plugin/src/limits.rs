@@ -24,7 +24,7 @@ use std::time::Duration;
 #[serde(try_from = "RawLimits")]
 #[non_exhaustive] // so that no other crate can build one past the checks
 pub struct Limits {
-    /// Wall-clock time until the call is interrupted.
+    /// Time until the call is interrupted: computing and waiting count, queueing for a processor does not.
     pub deadline: Duration,
     /// Linear memory that one instance may reach, all its memories together.
     pub memory_bytes_max: usize,

@@ -1,11 +1,11 @@
 //! What surrounds one instance: its limits, its capabilities, its deadline. The data of a `Store`.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use wasmtime::ResourceLimiter;
 use witgate_core::{Limit, SecretStore};
 
+use crate::call::Deadline;
 use crate::capability::log::CallLog;
 use crate::capability::wasi::{Surroundings, WasiState};
 use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
@@ -13,7 +13,7 @@ use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES
 /// The host's side of one instance.
 pub(crate) struct Sandbox {
     /// When the guest is interrupted.
-    pub(crate) deadline: Instant,
+    pub(crate) deadline: Deadline,
     pub(crate) budget: Budget,
     pub(crate) log: Arc<CallLog>,
     /// Asked in this order. Empty for policies: they do not import `secrets`.
