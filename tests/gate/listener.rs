@@ -142,3 +142,29 @@ async fn d11_sigterm_while_a_request_hangs_exits_after_the_limit() {
     assert_eq!(status.code(), Some(0));
     assert!(hanging.await.unwrap().is_err());
 }
+
+/// A HEAD is answered without a body. Once, over HTTP/2, the body was sent all the same, and clients saw a protocol error.
+#[tokio::test]
+async fn a_head_has_no_body_over_either_protocol() {
+    let authority = Authority::new("gate");
+    let api_server = ApiServer::answering(|_| Reply::new(200, "0123456789")).start().await;
+    let gate = Gate::builder(&api_server).tls(&authority, None).start().await;
+
+    for protocols in [&["h2"][..], &["http/1.1"][..]] {
+        let client = Client::new(gate.address(), Some(client_tls(&authority, None, protocols)));
+        let jane = client.with_token(gate.token_of("jane"));
+        for (path, status, length) in [
+            ("/k8s/clusters/one/api/v1/pods", 200, Some("10")),
+            ("/k8s/clusters/nope/api/v1/pods", 404, None),
+            ("/api/kubernetes/clusters", 200, None),
+        ] {
+            for _ in 0..2 {
+                let answer = jane.call("HEAD", path).await;
+                assert_eq!((answer.status(), answer.body()), (status, ""), "{path} over {}", answer.version());
+                let given = answer.header("content-length");
+                assert!(given.is_some() && length.is_none_or(|length| given == Some(length)), "{path}: {given:?}");
+            }
+        }
+        assert_eq!(jane.connections_opened_count().await, 1, "no answer ended its connection");
+    }
+}

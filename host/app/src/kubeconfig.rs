@@ -18,7 +18,7 @@ use crate::config::Config;
 
 /// Print a kubeconfig that leads kubectl to the gate: one cluster and one context for each configured cluster
 ///
-/// Example: witgate kubeconfig --config witgate.yaml --server https://gate.example:7007 --token-file ~/.witgate-token > kubeconfig
+/// Example: `witgate kubeconfig --config witgate.yaml --server https://gate.example:7007 --token-file ~/.witgate-token > kubeconfig`
 #[derive(Debug, clap::Args)]
 pub(crate) struct KubeconfigArgs {
     /// The gate's configuration

@@ -39,6 +39,15 @@ impl Body {
         Self(Inner::Full(Some(content.into()).filter(|content| !content.is_empty())))
     }
 
+    /// Takes the content of a body of our own away, and says how long it was. The answer to a HEAD has none, and
+    /// the HTTP/2 library would send it all the same.
+    pub(crate) fn take_content(&mut self) -> Option<usize> {
+        match &mut self.0 {
+            Inner::Full(content) => content.take().map(|content| content.len()),
+            Inner::Forwarded(_) => None,
+        }
+    }
+
     /// The API server's, as it comes.
     pub(crate) fn forwarded(forwarded: Forwarded) -> Self {
         Self(Inner::Forwarded(Box::new(forwarded)))
@@ -119,6 +128,11 @@ impl Forwarded {
         self.ended_by_drain = Some(drained);
         self.on_close = Some(on_close);
         self
+    }
+
+    /// Whether there is nothing to come: an answer to a HEAD, a 204, a 304.
+    pub(crate) fn is_over(&self) -> bool {
+        self.incoming.is_end_stream()
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {

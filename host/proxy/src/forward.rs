@@ -65,6 +65,7 @@ pub(crate) async fn forward(
 ) -> Result<Response<Body>, GateError> {
     let Pending { method, target, headers, body, upgrade: _ } = authorized.into_inner();
     let headers = identify(headers, identity)?;
+    let asks_for_head = method == Method::HEAD;
     let request = build(method, &target, headers, RequestBody::new(body), cluster)?;
     let (response, lease) = cluster.upstream.send(&identity.credential, request).await?;
     let (mut parts, incoming) = response.into_parts();
@@ -75,7 +76,9 @@ pub(crate) async fn forward(
         Some(stream) => forwarded.into_stream(stream.drained, stream.on_close),
         None => forwarded.with_idle_limit(limits.body_idle_timeout),
     };
-    let mut answer = Response::new(Body::forwarded(body));
+    // Dropping a body that is over gives its connection back at once.
+    let body = if asks_for_head || body.is_over() { Body::empty() } else { Body::forwarded(body) };
+    let mut answer = Response::new(body);
     *answer.status_mut() = parts.status;
     *answer.headers_mut() = parts.headers;
     Ok(answer)

@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tracing::{Instrument as _, debug, debug_span, error, warn};
 use witgate_core::{
@@ -94,6 +95,11 @@ impl Gate {
                 response
             }
         };
+        if method == Method::HEAD
+            && let Some(length) = response.body_mut().take_content()
+        {
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
         if asks_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // The client may have sent bytes of the other protocol already; they are nobody's request.
             forward::close_after(response.headers_mut());
