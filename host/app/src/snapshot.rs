@@ -17,6 +17,7 @@ use witgate_proxy::snapshot::{
 };
 use witgate_proxy::upstream::{ServerTrust, Upstream};
 
+use crate::cli::environment;
 use crate::config::{self, ClusterConfig, Config};
 use crate::plugins::builtin::BUILTINS;
 use crate::plugins::load::HostLoader;
@@ -222,9 +223,4 @@ pub(crate) async fn check(config: &Config) -> Vec<String> {
         Ok(_) => Vec::new(),
         Err(problems) => problems,
     }
-}
-
-/// A variable of the environment that is text.
-pub(crate) fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }
