@@ -37,6 +37,19 @@ async fn ambiguous_framing_is_400_and_ends_the_connection() {
     assert_eq!(api_server.heard(), NOTHING);
 }
 
+/// Goal: what the listener takes for an upgrade ends the connection, even where nobody can read to what.
+/// Method: an `Upgrade` that is not ASCII, with a request behind it that must not be read.
+#[tokio::test]
+async fn an_upgrade_that_cannot_be_read_ends_the_connection() {
+    let api_server = ApiServer::start().await;
+    let gate = Gate::builder(&api_server).start().await;
+
+    let answer = smuggle(&gate, "connection: upgrade\r\nupgrade: wébsocket\r\n\r\n").await;
+
+    assert_eq!(answers_count(&answer), 1, "{}", answer.text);
+    assert!(api_server.requests().len() <= 1);
+}
+
 /// Sends a request with this end of its head and its body, and a second request behind it; the gate must close.
 async fn smuggle(gate: &Gate, framing: &str) -> RawAnswer {
     let authorization = format!("host: gate\r\nauthorization: Bearer {}", gate.token_of("jane"));

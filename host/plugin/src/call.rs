@@ -219,3 +219,17 @@ impl Call<'_> {
         CallError::DeadlineExceeded { plugin: self.runner.name.clone(), deadline: self.deadline.given }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: queueing has a limit of its own, behind the deadline. Method: calls that did nothing but queue.
+    #[test]
+    fn queueing_has_a_limit() {
+        let given = Duration::from_secs(60);
+        let passed = |queued| Deadline { clock: Arc::new(CallClock::queued_for(queued)), given }.has_passed();
+        assert!(!passed(given));
+        assert!(passed(given + QUEUEING_MAX));
+    }
+}

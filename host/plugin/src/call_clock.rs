@@ -22,6 +22,13 @@ impl CallClock {
         Self { begun: Instant::now(), queued_ns: AtomicU64::new(0), yielded_at_ns: AtomicU64::new(0) }
     }
 
+    /// One that has done nothing but queue, for so long.
+    #[cfg(test)]
+    pub(crate) fn queued_for(duration: Duration) -> Self {
+        let begun = Instant::now().checked_sub(duration).expect("this machine has been up for longer");
+        Self { begun, queued_ns: AtomicU64::new(nanoseconds(duration)), yielded_at_ns: AtomicU64::new(0) }
+    }
+
     /// The guest gives its thread up, though it could go on.
     pub(crate) fn yields(&self) {
         self.yielded_at_ns.store(nanoseconds(self.begun.elapsed()).saturating_add(1), Ordering::Relaxed);

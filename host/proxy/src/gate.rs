@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -79,7 +79,8 @@ impl Gate {
         let method = parts.method.clone();
         let path_and_query = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
         let route = Route::of(&path_and_query);
-        let asks_upgrade = upgrade.is_some();
+        // Wider than `upgrade`: the listener stops looking at framing behind any such request, one that cannot be read too.
+        let asks_upgrade = parts.headers.contains_key(UPGRADE);
         let exchange = Exchange { parts, body, upgrade, peer, drain };
         let mut response = match self.serve(&route, exchange, &mut trail).await {
             Ok(response) => {
