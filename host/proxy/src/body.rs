@@ -258,9 +258,14 @@ impl http_body::Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.get_mut();
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(incoming).poll_frame(cx));
-        this.progress.note();
-        Poll::Ready(frame)
+        loop {
+            let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+            this.progress.note();
+            // A request's trailers are headers that nobody has stripped, and no API server reads them.
+            if !matches!(&frame, Some(Ok(frame)) if frame.is_trailers()) {
+                return Poll::Ready(frame);
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {

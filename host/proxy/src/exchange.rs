@@ -2,6 +2,7 @@
 
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, Method, Version};
 use hyper::body::Incoming;
 use witgate_core::{ClusterName, RequestAttributes, RequestTarget};
@@ -26,14 +27,17 @@ impl Exchange<'_> {
     /// Refuses methods and forms that are nobody's business here, before anything else is read.
     ///
     /// # Errors
-    /// Framing that the listener refused, CONNECT and TRACE (an API server has no use for them), a URL in absolute form, no `Host`
+    /// Framing that the listener refused, CONNECT, TRACE and TRACK (an API server has no use for them), methods in lower case, a URL in absolute form, no `Host`
     /// or several, an upgrade to a protocol that is not tunnelled or by a browser on another site.
     pub(crate) fn check_form(&self) -> Result<(), GateError> {
         let bad = |text: &str| Err(GateError::BadRequest(text.to_owned()));
         if let Some(why) = self.parts.headers.get(REFUSED) {
             return bad(why.to_str().unwrap_or("bad framing"));
         }
-        if matches!(self.parts.method, Method::CONNECT | Method::TRACE) {
+        // Methods have a case, verbs have none: `get` would be judged as GET and served as who knows what.
+        let method = self.parts.method.as_str();
+        let is_odd = method == "TRACK" || method.bytes().any(|byte| byte.is_ascii_lowercase());
+        if is_odd || matches!(self.parts.method, Method::CONNECT | Method::TRACE) {
             return Err(GateError::MethodNotAllowed(self.parts.method.to_string()));
         }
         let hosts = self.parts.headers.get_all(HOST).iter().count();
@@ -44,6 +48,8 @@ impl Exchange<'_> {
             if hosts > 1 || (hosts == 0 && self.parts.version == Version::HTTP_11) {
                 return bad("HTTP/1.1 needs one `Host` header");
             }
+        } else if hosts > 1 || self.names_two_hosts() {
+            return bad("`Host` and `:authority` are not the same");
         }
         if let Some(wish) = &self.upgrade {
             if !upgrade::is_tunnelled(&wish.protocol) {
@@ -89,9 +95,22 @@ impl Exchange<'_> {
     }
 
     fn host(&self) -> Option<&str> {
-        match self.parts.uri.authority() {
-            Some(authority) => Some(authority.as_str()),
-            None => self.parts.headers.get(HOST).and_then(|value| value.to_str().ok()),
+        self.authority().or_else(|| self.host_header())
+    }
+
+    /// RFC 9113 §8.3.1: such a request is malformed.
+    fn names_two_hosts(&self) -> bool {
+        match (self.authority(), self.parts.headers.get(HOST)) {
+            (Some(authority), Some(host)) => !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()),
+            (None, _) | (_, None) => false,
         }
+    }
+
+    fn authority(&self) -> Option<&str> {
+        self.parts.uri.authority().map(Authority::as_str)
+    }
+
+    fn host_header(&self) -> Option<&str> {
+        self.parts.headers.get(HOST).and_then(|value| value.to_str().ok())
     }
 }

@@ -14,7 +14,7 @@ use crate::headers::{self, Authorization};
 use crate::limits::Limits;
 use crate::respond::GateError;
 use crate::snapshot::Cluster;
-use crate::upstream::{InFlight, UpstreamError};
+use crate::upstream::{InFlight, Target, UpstreamError};
 
 /// A client's request to a cluster, as it was judged.
 #[derive(Debug)]
@@ -109,9 +109,18 @@ pub(crate) fn build(
     body: RequestBody,
     cluster: &Cluster,
 ) -> Result<Request<RequestBody>, GateError> {
-    let uri = cluster
-        .upstream
-        .target()
+    build_for(method, target, headers, body, cluster.upstream.target())
+}
+
+/// The same for an API server of which nothing but the URL is known.
+pub(crate) fn build_for(
+    method: Method,
+    target: &RequestTarget,
+    headers: HeaderMap,
+    body: RequestBody,
+    api_server: &Target,
+) -> Result<Request<RequestBody>, GateError> {
+    let uri = api_server
         .origin_form(target.as_str())
         .map_err(|error| GateError::BadRequest(format!("the path cannot be forwarded: {error}")))?;
     let mut request = Request::new(body);

@@ -9,7 +9,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALT_SVC, AUTHORIZATION,
     CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, PUBLIC_KEY_PINS,
-    REFERER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRANSFER_ENCODING, UPGRADE,
+    REFERER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use witgate_core::{Credential, Impersonation};
@@ -19,9 +19,19 @@ use crate::upstream::UnusableCredential;
 /// Identity headers and others that only the gate may send up, by prefix.
 const FORBIDDEN_PREFIXES: [&str; 6] = ["impersonate-", "x-remote-", "backstage-", "x-forwarded-", "witgate-", "proxy-"];
 
+/// By these some servers read another method or path than the request line's, and it is that which was judged.
+const OVERRIDES: [HeaderName; 5] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+];
+
 /// Headers that a client sends to the gate and to nobody behind it.
-const FORBIDDEN: [HeaderName; 8] =
-    [AUTHORIZATION, COOKIE, FORWARDED, HOST, ORIGIN, REFERER, EXPECT, HeaderName::from_static("x-real-ip")];
+/// `Trailer` too: a request's trailers end here, where nothing strips them (`body.rs`).
+const FORBIDDEN: [HeaderName; 9] =
+    [AUTHORIZATION, COOKIE, FORWARDED, HOST, ORIGIN, REFERER, EXPECT, TRAILER, HeaderName::from_static("x-real-ip")];
 
 /// Headers of one connection only (RFC 9110 §7.6.1).
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -69,7 +79,7 @@ pub enum Authorization<'a> {
 /// Removes from a request all that ends at the gate.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
-    for name in &FORBIDDEN {
+    for name in FORBIDDEN.iter().chain(&OVERRIDES) {
         headers.remove(name);
     }
     let forbidden: Vec<HeaderName> = headers.keys().filter(|name| is_forbidden(name)).cloned().collect();
@@ -130,7 +140,7 @@ pub(crate) fn tripwire(headers: &HeaderMap, authorized: bool, impersonates: bool
         if name.as_str().starts_with("impersonate-") {
             return !impersonates;
         }
-        is_forbidden(name) || (FORBIDDEN.contains(name) && **name != AUTHORIZATION)
+        is_forbidden(name) || OVERRIDES.contains(name) || (FORBIDDEN.contains(name) && **name != AUTHORIZATION)
     });
     offending.map_or(Ok(()), |name| Err(Tripwire(name.clone())))
 }
@@ -153,7 +163,10 @@ pub(crate) fn upgrade_protocol(headers: &HeaderMap) -> Option<String> {
     if !asks {
         return None;
     }
-    let protocol = headers.get(UPGRADE)?.to_str().ok()?;
+    let mut protocols = headers.get_all(UPGRADE).iter();
+    let protocol = protocols.next()?.to_str().ok()?;
+    // Several are none of those that are served: which one would the API server take?
+    let protocol = if protocols.next().is_some() { "several" } else { protocol };
     Some(protocol.trim().to_ascii_lowercase())
 }
 
@@ -198,12 +211,13 @@ fn sensitive(value: &str) -> Result<HeaderValue, UnusableCredential> {
     Ok(value)
 }
 
-/// Percent-encodes what a header name cannot hold, as client-go does (`headerKeyEscape`).
+/// Percent-encodes what a header name cannot hold, as client-go does (`headerKeyEscape`), and capital letters: a name
+/// has no case, so `Acme` would arrive as `acme`, which nobody has judged.
 fn escape_extra_key(key: &str) -> String {
     let mut escaped = String::with_capacity(key.len());
     for byte in key.bytes() {
         // RFC 9110 token characters, less `%`, which is the escape itself.
-        if byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte) {
+        if byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$&'*+-.^_`|~".contains(&byte) {
             escaped.push(char::from(byte));
         } else {
             escaped.push_str(&format!("%{byte:02X}"));
@@ -232,7 +246,11 @@ mod tests {
         check("te: gzip|transfer-encoding: chunked|upgrade: h2c|http2-settings: x", "");
         check("proxy-authorization: x|proxy-connection: close|proxy-anything: y", "");
         check("origin: https://evil|referer: https://x|expect: 100-continue|host: gate", "");
-        check("witgate-decision-id: forged", "");
+        check("witgate-decision-id: forged|trailer: impersonate-user", "");
+        check(
+            "X-HTTP-Method-Override: DELETE|x-http-method: PUT|x-method-override: a|x-original-url: /b|x-rewrite-url: c",
+            "",
+        );
     }
 
     #[track_caller]
@@ -297,6 +315,10 @@ mod tests {
         assert_eq!(
             upgrade_protocol(&parse("connection: keep-alive, upgrade|upgrade: websocket")).as_deref(),
             Some("websocket")
+        );
+        assert_eq!(
+            upgrade_protocol(&parse("connection: upgrade|upgrade: websocket|upgrade: h2c")).as_deref(),
+            Some("several")
         );
         assert_eq!(upgrade_protocol(&parse("upgrade: websocket")), None);
         assert_eq!(upgrade_protocol(&parse("connection: upgrade")), None);

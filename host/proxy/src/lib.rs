@@ -13,6 +13,9 @@ pub mod decision;
 pub mod drain;
 mod exchange;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gate;
 pub mod headers;
 mod impersonation;

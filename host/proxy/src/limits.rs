@@ -5,10 +5,12 @@ use std::time::Duration;
 /// How long the gate waits and how much it holds, for one listener and the clusters behind it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// A client's request head, from its first byte to its last, and the time that an idle connection is kept.
+    /// A client's request head, from its first byte to its last, and the time that an idle HTTP/1.1 connection is kept.
     pub header_read_timeout: Duration,
     /// A client's TLS handshake.
     pub handshake_timeout: Duration,
+    /// How long an HTTP/2 connection may stand without a request; a client that answers PINGs would keep it for ever.
+    pub idle_timeout: Duration,
     /// The header block of a request. 16 KiB is Node's own limit, which Backstage's users know (case B19).
     pub header_bytes_max: usize,
     /// How many headers a request may have.
@@ -48,6 +50,7 @@ impl Default for Limits {
         Self {
             header_read_timeout: Duration::from_secs(60),
             handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(5 * 60),
             header_bytes_max: 16 * 1024,
             header_count_max: 100,
             connections_max: 20_000,

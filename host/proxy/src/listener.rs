@@ -5,6 +5,7 @@
 //! (CVE-2023-44487, CVE-2024-27316).
 
 pub(crate) mod framing;
+mod idle;
 mod rewind;
 
 use std::convert::Infallible;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::{Method, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -27,6 +30,7 @@ use tracing::{debug, warn};
 use witgate_core::ClientCertificate;
 
 use self::framing::Framed;
+use self::idle::Activity;
 use crate::drain::{Drain, Watcher};
 use crate::gate::{Gate, Peer};
 use crate::limits::Limits;
@@ -43,6 +47,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// What a slow client may leave unread in the gate, of one stream.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// How long a client may take to end an HTTP/2 connection, when it has no request on it and was told to end it.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before accepting again, when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -115,9 +121,18 @@ where
     let limits = gate.limits;
     let peer = Arc::new(peer);
     let mut begun = watcher.clone();
-    let service = service_fn(move |request| {
+    let activity = Activity::new();
+    let counted = activity.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
         let (gate, peer, watcher) = (Arc::clone(&gate), Arc::clone(&peer), watcher.clone());
-        async move { Ok::<_, Infallible>(gate.handle(request, &peer, &watcher).await) }
+        let place = counted.enter();
+        async move {
+            // A tunnel over HTTP/2 outlives its answer; it has limits of its own.
+            let is_tunnel = request.method() == Method::CONNECT;
+            let answer = gate.handle(request, &peer, &watcher).await;
+            let place = if is_tunnel && answer.status().is_success() { place.for_ever() } else { place };
+            Ok::<_, Infallible>(answer.map(|body| place.held_by(body)))
+        }
     });
     // Biased towards the connection: the drain is looked at only when there is nothing to do.
     if is_http2 {
@@ -127,10 +142,12 @@ where
             biased;
             ended = connection.as_mut() => return Ok(ended?),
             () = begun.begun() => connection.as_mut().graceful_shutdown(),
+            () = activity.none_for(limits.idle_timeout) => connection.as_mut().graceful_shutdown(),
         }
         tokio::select! {
             ended = connection => Ok(ended?),
             () = begun.cut() => Ok(()),
+            () = activity.none_for(GOODBYE_TIMEOUT) => Ok(()),
         }
     } else {
         let connection = http1_builder(&limits)

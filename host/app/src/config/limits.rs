@@ -10,9 +10,26 @@ use super::section::Section;
 /// What a wait may be: long enough to be one, short enough to end within a day.
 const WAIT_MS: RangeInclusive<u64> = 1..=86_400_000;
 
-/// `upstream` and `drain`. Where a problem was reported the default stands in: a problem refuses the file anyway.
+/// Connections of a process are bounded by its file descriptors; more than this no default allows.
+const CONNECTIONS: RangeInclusive<u32> = 1..=1_000_000;
+/// RFC 9113 advises 100 at least; one is enough for a test.
+const STREAMS: RangeInclusive<u32> = 1..=10_000;
+
+/// `listener`, `upstream` and `drain`. Where a problem was reported the default stands in: a problem refuses the file anyway.
 pub(super) fn limits(section: &Section<'_>) -> Limits {
     let mut limits = Limits::default();
+    if let Some(listener) = section.optional("listener").and_then(|field| field.section()) {
+        set(&mut limits.header_read_timeout, &listener, "headerReadTimeoutMs");
+        set(&mut limits.handshake_timeout, &listener, "handshakeTimeoutMs");
+        set(&mut limits.idle_timeout, &listener, "idleTimeoutMs");
+        if let Some(given) = listener.optional("connectionsMax").and_then(|field| field.count(CONNECTIONS)) {
+            limits.connections_max = usize::try_from(given).unwrap_or(usize::MAX);
+        }
+        if let Some(given) = listener.optional("streamsMax").and_then(|field| field.count(STREAMS)) {
+            limits.streams_max = given;
+        }
+        listener.refuse_rest();
+    }
     if let Some(upstream) = section.optional("upstream").and_then(|field| field.section()) {
         set(&mut limits.connect_timeout, &upstream, "connectTimeoutMs");
         set(&mut limits.header_timeout, &upstream, "headerTimeoutMs");

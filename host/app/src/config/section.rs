@@ -249,6 +249,19 @@ impl<'a> Field<'a> {
         given.map(Duration::from_millis)
     }
 
+    /// A number of things, within `bounds`; none where a problem was reported.
+    pub(super) fn count(&self, bounds: RangeInclusive<u32>) -> Option<u32> {
+        let given = match &self.node.value {
+            Value::Number(value) => value.parse().ok().filter(|given| bounds.contains(given)),
+            Value::Null | Value::Boolean(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
+        };
+        if given.is_none() {
+            let (least, most) = (bounds.start(), bounds.end());
+            self.problem(format_args!("{}; it must be a whole number between {least} and {most}", self.shown()));
+        }
+        given
+    }
+
     /// A path, with `~` and relative ones resolved; none where a problem was reported.
     pub(super) fn path(&self) -> Option<(PathBuf, Text)> {
         let text = self.text()?;

@@ -26,6 +26,7 @@ fn wrong_files_are_refused_with_words_that_help() {
     refused("admin-on-listen", "listen: 127.0.0.1:7007\nadmin: 127.0.0.1:7007\n");
     refused("permission-text", "permission: { enabled: \"yes\" }\n");
     refused("limits", "upstream: { headerTimeoutMs: 0, idleTimeout: 5 }\ndrain: { deadlineMs: 10s }\n");
+    refused("limits-listener", "listener: { connectionsMax: 0, streamsMax: many, headerReadTimeout: 5 }\n");
     refused("permission-empty", "permission:\n");
     refused("plugins-folder", "plugins: { directory: ./missing }\n");
     refused("decision-log-folder", "decisionLog: { file: missing/decisions.json }\n");
@@ -193,12 +194,15 @@ fn in_a_pod_the_api_server_is_the_pods() {
 #[test]
 fn limits_are_read() {
     let folder = Folder::new();
-    let file = folder.write("witgate.yaml", "upstream: { headerTimeoutMs: 250 }\ndrain: { deadlineMs: 5000 }\n");
+    let file = folder.write("witgate.yaml", "upstream: { headerTimeoutMs: 250 }\ndrain: { deadlineMs: 5000 }\nlistener: { connectionsMax: 3, streamsMax: 7, idleTimeoutMs: 9, handshakeTimeoutMs: 8, headerReadTimeoutMs: 6 }\n");
     let limits = Config::load(&file, &|_| None).unwrap().limits;
     let defaults = witgate_proxy::limits::Limits::default();
     assert_eq!(limits.header_timeout, std::time::Duration::from_millis(250));
     assert_eq!(limits.drain_deadline, std::time::Duration::from_secs(5));
     assert_eq!(limits.connect_timeout, defaults.connect_timeout);
+    assert_eq!((limits.connections_max, limits.streams_max), (3, 7));
+    let waits = [limits.header_read_timeout, limits.handshake_timeout, limits.idle_timeout];
+    assert_eq!(waits.map(|wait| wait.as_millis()), [6, 8, 9]);
 }
 
 /// Goal: a file that is too large, or none, is refused before it is read. Method: rows of paths.

@@ -22,7 +22,7 @@ pub(crate) const REFUSED: &str = "witgate-refused-framing";
 
 /// A client's connection, its framing watched.
 #[derive(Debug)]
-pub(super) struct Framed<I> {
+pub(crate) struct Framed<I> {
     io: I,
     /// What was read and not yet passed on.
     unread: BytesMut,
@@ -63,7 +63,7 @@ const TRAILER_LINE_BYTES_MAX: usize = 8 * 1024;
 const REFUSED_BYTES_MAX: usize = 64 * 1024;
 
 impl<I> Framed<I> {
-    pub(super) fn new(io: I, head_bytes_max: usize) -> Self {
+    pub(crate) fn new(io: I, head_bytes_max: usize) -> Self {
         Self { io, unread: BytesMut::new(), cleared: 0, scanned: 0, part: Part::Head, head_bytes_max }
     }
 
