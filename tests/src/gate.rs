@@ -144,6 +144,11 @@ impl Gate {
         self.process.stderr.text()
     }
 
+    /// The memory that the process holds, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        self.process.memory_kib()
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.process.terminate();

@@ -17,6 +17,7 @@ pub mod broken_upstream;
 pub mod client;
 pub mod cluster;
 pub mod gate;
+pub mod http2_peer;
 pub mod kube_rig;
 pub mod kubectl;
 pub mod output;

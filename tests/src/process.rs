@@ -66,6 +66,13 @@ impl Process {
         self.exited.borrow().is_some()
     }
 
+    /// The memory that it holds, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Sends it SIGTERM.
     pub fn terminate(&self) {
         self.signal("TERM");

@@ -1,16 +1,23 @@
 //! A caller that writes its own bytes: for requests that no HTTP library would send.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::secrets;
 use crate::waiting::soon;
 
-/// A plain TCP connection to the gate.
+/// A byte stream, of TCP or of TLS.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A TCP connection to the gate, or one with TLS.
 pub struct RawClient {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     received: Vec<u8>,
 }
 
@@ -26,12 +33,20 @@ pub struct RawAnswer {
 impl RawClient {
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), received: Vec::new() }
+        Self { stream: Box::new(TcpStream::connect(address).await.unwrap()), received: Vec::new() }
+    }
+
+    /// Connects with TLS.
+    pub async fn connect_tls(address: SocketAddr, tls: Arc<ClientConfig>) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let stream = tokio_rustls::TlsConnector::from(tls).connect(address.ip().into(), stream).await.unwrap();
+        Self { stream: Box::new(stream), received: Vec::new() }
     }
 
     /// Writes `bytes` as they are. The server may have closed already; then the answer says why.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let _closed_early = self.stream.write_all(bytes.as_ref()).await;
+        let _closed_early = self.stream.flush().await;
     }
 
     /// Reads until the server closes: the connection must end.

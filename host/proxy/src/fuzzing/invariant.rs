@@ -3,15 +3,13 @@
 //! The head is read by `httparse`; the path is decoded as Go's `net/url` does; identities are read as the API
 //! server's impersonation filter does. What a client may never send up stands here once more, in its own words.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "to panic is what a broken invariant does")]
 #![expect(clippy::indexing_slicing, reason = "the fuzzer finds it")]
 
 use std::collections::BTreeMap;
 
-use witgate_core::{Impersonation, RequestInfo};
+use witgate_core::{Credential, Impersonation, RequestInfo};
 
 use super::{AUTHORITY, Accepted, PREFIX, TOKEN};
-use witgate_core::Credential;
 
 /// Panics where `sent` is not what was judged.
 pub(super) fn hold(written: &[u8], accepted: &Accepted, sent: &[u8]) {
