@@ -28,7 +28,12 @@ mod policies;
 mod reload;
 mod startup;
 mod strategies;
+mod upstream_breaker;
 mod upstream_failures;
+mod upstream_http2;
+mod upstream_limits;
+mod upstream_rotation;
+mod upstream_ways;
 
 /// What an API server has heard when nothing was forwarded.
 const NOTHING: [&str; 0] = [];

@@ -35,8 +35,12 @@ use crate::waiting::soon;
 pub struct ApiServer {
     address: SocketAddr,
     certificate_authority: Option<String>,
+    tls: Option<CurrentTls>,
     state: Arc<State>,
 }
+
+/// What new connections are shown; a test may replace it.
+type CurrentTls = Arc<Mutex<TlsAcceptor>>;
 
 type Handler = Box<dyn Fn(&Request) -> Reply + Send + Sync>;
 
@@ -109,6 +113,12 @@ impl ApiServer {
         *self.state.connections_count.lock().unwrap()
     }
 
+    /// Shows another certificate to new connections, and takes clients of another authority.
+    pub fn show(&self, identity: &Identity, clients_of: Option<&Authority>) {
+        let tls = self.tls.as_ref().expect("the server speaks TLS");
+        *tls.lock().unwrap() = TlsAcceptor::from(server_tls(identity, clients_of, &HTTP2_AND_HTTP1));
+    }
+
     /// Waits until the requests, bodies included, are as `wanted` says.
     pub async fn wait_for(&self, what: &str, wanted: impl Fn(&[Request]) -> bool) {
         let mut changed = self.state.changed.subscribe();
@@ -134,14 +144,20 @@ impl ApiServerBuilder {
         self.tls_as(&authority.server(), authority, Some(clients_of))
     }
 
-    fn tls_as(mut self, identity: &Identity, authority: &Authority, clients_of: Option<&Authority>) -> Self {
+    /// Speaks TLS as `identity`, a server of `authority`; takes only clients of `clients_of`, if given.
+    #[must_use]
+    pub fn tls_as(mut self, identity: &Identity, authority: &Authority, clients_of: Option<&Authority>) -> Self {
         self.tls = Some((server_tls(identity, clients_of, &HTTP2_AND_HTTP1), authority.pem()));
         self
     }
 
     /// Starts it on a free port.
     pub async fn start(self) -> ApiServer {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.start_on(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// Starts it on a port that the test has.
+    pub fn start_on(self, listener: TcpListener) -> ApiServer {
         let address = listener.local_addr().unwrap();
         let (tls, certificate_authority) = self.tls.unzip();
         let state = Arc::new(State {
@@ -150,19 +166,21 @@ impl ApiServerBuilder {
             connections_count: Mutex::default(),
             changed: watch::Sender::default(),
         });
-        tokio::spawn(accept(listener, tls.map(TlsAcceptor::from), Arc::clone(&state)));
-        ApiServer { address, certificate_authority, state }
+        let tls: Option<CurrentTls> = tls.map(|config| Arc::new(Mutex::new(TlsAcceptor::from(config))));
+        tokio::spawn(accept(listener, tls.clone(), Arc::clone(&state)));
+        ApiServer { address, certificate_authority, tls, state }
     }
 }
 
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
+async fn accept(listener: TcpListener, tls: Option<CurrentTls>, state: Arc<State>) {
     while let Ok((stream, _)) = listener.accept().await {
         let connection = {
             let mut count = state.connections_count.lock().unwrap();
             *count += 1;
             *count
         };
-        tokio::spawn(handshake(stream, tls.clone(), connection, Arc::clone(&state)));
+        let tls = tls.as_ref().map(|tls| tls.lock().unwrap().clone());
+        tokio::spawn(handshake(stream, tls, connection, Arc::clone(&state)));
     }
 }
 

@@ -44,7 +44,13 @@ impl Authority {
 
     /// A certificate for a server on 127.0.0.1.
     pub fn server(&self) -> Identity {
-        let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        self.server_named(&["127.0.0.1", "localhost"])
+    }
+
+    /// A certificate for a server of these names.
+    pub fn server_named(&self, names: &[&str]) -> Identity {
+        let mut params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params)
     }

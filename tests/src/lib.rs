@@ -12,12 +12,15 @@
 pub mod api_server;
 pub mod artifacts;
 pub mod authority;
+pub mod black_hole;
 pub mod body;
 pub mod broken_upstream;
 pub mod client;
 pub mod cluster;
+pub mod connect_proxy;
 pub mod gate;
 pub mod http2_peer;
+pub mod http2_server;
 pub mod kube_rig;
 pub mod kubectl;
 pub mod output;

@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 use witgate_core::{ClusterDetails, PluginName, Redacted};
 use witgate_proxy::limits::Limits;
+use witgate_proxy::upstream::Proxy;
 
 use self::interpolation::Environment;
 use self::report::Report;
@@ -154,6 +155,14 @@ pub(crate) struct ClusterConfig {
     pub(crate) dashboard_url: Option<String>,
     /// Shown by `GET /api/kubernetes/clusters`.
     pub(crate) oidc_token_provider: Option<String>,
+    /// The file that the certificate authorities of `details` came from.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// What the API server's certificate must name, instead of the URL's host.
+    pub(crate) tls_server_name: Option<String>,
+    /// The HTTP proxy on the way to the API server.
+    pub(crate) proxy: Option<Proxy>,
+    /// Whether the API server is spoken to by HTTP/1.1 alone.
+    pub(crate) disable_http2: bool,
     /// Whether a caller may ask for another identity with `Impersonate-*`.
     pub(crate) allow_impersonation: bool,
     /// Whether a caller's `Backstage-Kubernetes-Authorization` is sent upstream as it is.
@@ -214,6 +223,14 @@ impl Config {
             Some(_) | None => Err(ConfigErrors { problems }),
         }
     }
+}
+
+/// The certificate authorities of a PEM file.
+///
+/// # Errors
+/// With what is wrong with it, as a predicate.
+pub(crate) fn certificate_authorities(path: &Path) -> Result<String, String> {
+    files::read(path).and_then(|pem| kubernetes::pem_text(&pem))
 }
 
 /// The configuration of a file; none where a problem was reported.

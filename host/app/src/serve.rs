@@ -22,6 +22,7 @@ use witgate_proxy::snapshot::CurrentSnapshot;
 
 use crate::admin::{self, AdminState, ClusterStatus};
 use crate::authentication::{self, fetch::HttpFetcher};
+use crate::cluster_trust;
 use crate::config::{Config, PermissionRule};
 use crate::decision_log::JsonLines;
 use crate::listener_tls;
@@ -75,7 +76,7 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     let changed = Arc::<Notify>::default();
     // Before the first scan, so that no change between the two is missed.
     let watch = FolderWatch::new(&config.plugins.directory, Arc::clone(&changed))?;
-    let Control { reload, handle, status } = Control::start(&config, Arc::clone(&current), changed)
+    let Control { reload, handle, status, trust_files } = Control::start(&config, Arc::clone(&current), changed)
         .await
         .map_err(|problems| anyhow!(problems.join("\n")))?;
 
@@ -90,6 +91,7 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     let mut tasks = JoinSet::new();
     tasks.spawn(watch.run());
     tasks.spawn(reload.run());
+    tasks.spawn(cluster_trust::follow(trust_files));
     tasks.spawn(async move {
         if let Err(error) = handle.trigger_on_hangup().await {
             warn!(%error, "SIGHUP is not listened to");

@@ -7,17 +7,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::bail;
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tracing::warn;
-use witgate_core::{AuthenticationStrategy, BoxFuture, Generation, PermissionPolicy, SecretStore};
+use witgate_core::{AuthenticationStrategy, BoxFuture, ClusterDetails, Generation, PermissionPolicy, SecretStore};
 use witgate_plugin::{Host, HostConfig};
 use witgate_proxy::limits::Limits;
 use witgate_proxy::snapshot::{
     ClientAuthorization, ClientImpersonation, Cluster, Clusters, CurrentSnapshot, PermissionRule, Snapshot,
 };
-use witgate_proxy::upstream::{ServerTrust, Upstream};
+use witgate_proxy::upstream::{Http2, InvalidTarget, Reach, ServerTrust, Target, Upstream};
 
 use crate::cli::environment;
+use crate::cluster_trust::{Authorities, TrustFile};
 use crate::config::{self, ClusterConfig, Config};
 use crate::plugins::builtin::BUILTINS;
 use crate::plugins::load::HostLoader;
@@ -38,6 +40,8 @@ struct Reachable {
     config: ClusterConfig,
     secrets: Arc<dyn SecretStore>,
     upstream: Arc<Upstream>,
+    /// What the cluster's `ca_data` is by now.
+    authorities: Authorities,
 }
 
 /// What a gate's reloads are made of.
@@ -48,6 +52,8 @@ pub(crate) struct Control {
     pub(crate) handle: ReloadHandle,
     /// What serves, for the admin routes.
     pub(crate) status: watch::Receiver<Arc<ReloadStatus>>,
+    /// The files of certificate authorities, to be followed.
+    pub(crate) trust_files: Vec<TrustFile>,
 }
 
 impl SnapshotBuilder {
@@ -123,13 +129,33 @@ impl Reachable {
     fn new(config: &ClusterConfig, limits: Limits) -> Result<Self, String> {
         let name = &config.details.name;
         let at = &config.origin;
-        let trust =
-            ServerTrust { ca_data: config.details.ca_data.clone(), skip_tls_verify: config.details.skip_tls_verify };
-        let upstream = Upstream::new(&config.details.server, trust, limits)
-            .map_err(|error| format!("{at}: Invalid cluster '{name}': {error}"))?;
+        let invalid = |error: &dyn std::fmt::Display| format!("{at}: Invalid cluster '{name}': {error}");
+        let target = target(config).map_err(|error| invalid(&error))?;
+        let reach = Reach {
+            target,
+            proxy: config.proxy.clone(),
+            http2: if config.disable_http2 { Http2::Disabled } else { Http2::Offered },
+            trust: ServerTrust {
+                ca_data: config.details.ca_data.clone(),
+                skip_tls_verify: config.details.skip_tls_verify,
+            },
+        };
+        let upstream = Upstream::new(reach, limits).map_err(|error| invalid(&error))?;
         let secrets = ClusterSecrets::new(&config.secrets, &environment)
             .map_err(|error| format!("{at}: Invalid cluster '{name}': {error:#}"))?;
-        Ok(Self { config: config.clone(), secrets: Arc::new(secrets), upstream: Arc::new(upstream) })
+        let authorities = Arc::new(ArcSwap::from_pointee(config.details.ca_data.clone()));
+        Ok(Self { config: config.clone(), secrets: Arc::new(secrets), upstream: Arc::new(upstream), authorities })
+    }
+
+    /// The file of its authorities, where one is believed.
+    fn trust_file(&self) -> Option<TrustFile> {
+        let path = self.config.ca_file.clone().filter(|_| !self.config.details.skip_tls_verify)?;
+        Some(TrustFile {
+            cluster: self.config.details.name.clone(),
+            path,
+            authorities: Arc::clone(&self.authorities),
+            upstream: Arc::clone(&self.upstream),
+        })
     }
 
     /// The cluster as one generation serves it, once its strategy has looked at its metadata.
@@ -154,7 +180,7 @@ impl Reachable {
         }
         let presented_metadata = strategy.present_auth_metadata(&details.auth_metadata).await.map_err(failed)?;
         Ok(Cluster {
-            details: details.clone(),
+            details: ClusterDetails { ca_data: (**self.authorities.load()).clone(), ..details.clone() },
             dashboard_url: dashboard_url.clone(),
             oidc_token_provider: oidc_token_provider.clone(),
             presented_metadata,
@@ -184,6 +210,7 @@ impl Control {
         changed: Arc<Notify>,
     ) -> Result<Self, Vec<String>> {
         let publisher = SnapshotBuilder::new(config, current)?;
+        let trust_files = publisher.clusters.iter().filter_map(Reachable::trust_file).collect();
         let host_config =
             HostConfig { cache_directory: config.plugins.cache_directory.clone(), ..HostConfig::default() };
         let host = Host::new(host_config)
@@ -198,7 +225,16 @@ impl Control {
             status: sender,
         };
         let (reload, handle) = Reload::start(parts).await.map_err(texts)?;
-        Ok(Self { reload, handle, status })
+        Ok(Self { reload, handle, status, trust_files })
+    }
+}
+
+/// Where a cluster's API server is, and what its certificate must name.
+fn target(config: &ClusterConfig) -> Result<Target, InvalidTarget> {
+    let target = Target::parse(&config.details.server)?;
+    match &config.tls_server_name {
+        Some(name) => target.with_server_name(name),
+        None => Ok(target),
     }
 }
 

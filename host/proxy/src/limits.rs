@@ -39,8 +39,14 @@ pub struct Limits {
     pub pool_idle_timeout: Duration,
     /// Unused HTTP/1.1 connections that one identity keeps to one API server.
     pub pool_idle_max: usize,
-    /// Identities by client certificate that one cluster keeps connections for.
+    /// Identities by client certificate that one cluster keeps connections for; those unused for `pool_idle_timeout` go before.
     pub identities_max: usize,
+    /// Connections in a row that could not be made, until a cluster's requests are refused at once.
+    pub breaker_failures_max: u32,
+    /// How long they are refused at first; then one at a time may try. It doubles with each that fails.
+    pub breaker_pause_min: Duration,
+    /// How long they are refused at most: an API server that comes back is found as soon.
+    pub breaker_pause_max: Duration,
     /// After SIGTERM, how long requests may take to finish before they are cut.
     pub drain_deadline: Duration,
 }
@@ -65,6 +71,9 @@ impl Default for Limits {
             pool_idle_timeout: Duration::from_secs(60),
             pool_idle_max: 256,
             identities_max: 256,
+            breaker_failures_max: 3,
+            breaker_pause_min: Duration::from_secs(1),
+            breaker_pause_max: Duration::from_secs(10),
             drain_deadline: Duration::from_secs(25),
         }
     }

@@ -113,6 +113,7 @@ impl GateError {
             | Self::UnusableCredential(_) => StatusReason::InternalError,
             Self::Upstream(error) => match error {
                 UpstreamError::Unreachable(_)
+                | UpstreamError::Suspended { .. }
                 | UpstreamError::Untrusted(_)
                 | UpstreamError::BrokeOff(_)
                 | UpstreamError::Redirected(_)
@@ -182,6 +183,9 @@ pub fn failure(error: &GateError, asked: Asked<'_>) -> Response<Body> {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         _ => {}
+    }
+    if let GateError::Upstream(UpstreamError::Suspended { retry_after }) = error {
+        headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().saturating_add(1)));
     }
     response
 }

@@ -4,15 +4,19 @@
 //! connections, because their identity is in a header; each client certificate has
 //! a TLS configuration, a resumption store and a pool of its own.
 
+mod breaker;
 mod connect;
 mod identity;
 mod pool;
 mod send;
 mod target;
+mod tunnel;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use witgate_core::{BoxError, Credential};
@@ -20,19 +24,45 @@ use witgate_core::{BoxError, Credential};
 use crate::body::RequestBody;
 use crate::limits::Limits;
 
+use connect::Connector;
 pub use connect::UpstreamIo;
 use identity::Identities;
 pub use identity::UnusableCredential;
 pub(crate) use pool::Lease;
 pub use target::{InvalidTarget, Target};
+pub use tunnel::{InvalidProxy, Proxy};
 
 /// One cluster's API server, with its connections. They outlive a reload that does not change it.
 #[derive(Debug)]
 pub struct Upstream {
-    target: Target,
-    identities: Identities,
+    connector: Connector,
+    /// Replaced whole when other authorities are believed; requests under way keep theirs.
+    identities: ArcSwap<Identities>,
+    http2: Http2,
     limits: Limits,
     in_flight: Arc<AtomicUsize>,
+}
+
+/// How an API server is reached.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reach {
+    /// Where it is.
+    pub target: Target,
+    /// The HTTP proxy on the way, for `http` and `https` API servers alike.
+    pub proxy: Option<Proxy>,
+    /// Whether HTTP/2 is offered.
+    pub http2: Http2,
+    /// Whom its certificate must satisfy.
+    pub trust: ServerTrust,
+}
+
+/// Whether HTTP/2 is offered to an API server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Http2 {
+    /// By ALPN, before HTTP/1.1.
+    Offered,
+    /// HTTP/1.1 alone, as some middleboxes need it.
+    Disabled,
 }
 
 /// Whom the API server's certificate must satisfy.
@@ -50,6 +80,12 @@ pub enum UpstreamError {
     /// No connection.
     #[error("the cluster's API server cannot be reached")]
     Unreachable(#[source] BoxError),
+    /// It could not be reached just now, and is not tried for a while.
+    #[error("the cluster's API server could not be reached just now; try again soon")]
+    Suspended {
+        /// Until it is tried again.
+        retry_after: Duration,
+    },
     /// Its certificate is not trusted, or it does not accept ours.
     #[error("no trusted TLS connection to the cluster's API server")]
     Untrusted(#[source] BoxError),
@@ -70,16 +106,10 @@ pub enum UpstreamError {
     NotSent,
 }
 
-/// Why a cluster cannot be connected to at all; found when its configuration is read.
+/// Why an API server cannot be connected to at all: its certificate authorities cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum InvalidUpstream {
-    /// The URL.
-    #[error(transparent)]
-    Target(#[from] InvalidTarget),
-    /// The certificate authorities.
-    #[error("the CA certificates cannot be used: {0}")]
-    Authorities(String),
-}
+#[error("the CA certificates cannot be used: {0}")]
+pub struct InvalidTrust(String);
 
 /// One request that a cluster has in flight; counted until it is dropped.
 #[derive(Debug)]
@@ -92,19 +122,31 @@ impl Drop for InFlight {
 }
 
 impl Upstream {
-    /// The API server at `server`, believed by `trust`. Connects to nothing yet.
+    /// The API server of `reach`. Connects to nothing yet.
     ///
     /// # Errors
-    /// When the URL or the certificate authorities cannot be used.
-    pub fn new(server: &str, trust: ServerTrust, limits: Limits) -> Result<Self, InvalidUpstream> {
-        let target = Target::parse(server)?;
-        let identities = Identities::new(trust, limits).map_err(InvalidUpstream::Authorities)?;
-        Ok(Self { target, identities, limits, in_flight: Arc::default() })
+    /// When the certificate authorities cannot be used.
+    pub fn new(reach: Reach, limits: Limits) -> Result<Self, InvalidTrust> {
+        let Reach { target, proxy, http2, trust } = reach;
+        let identities = Identities::new(trust, http2, limits).map_err(InvalidTrust)?;
+        let connector = Connector::new(target, proxy, &limits);
+        Ok(Self { connector, identities: ArcSwap::from_pointee(identities), http2, limits, in_flight: Arc::default() })
     }
 
     /// Where it is.
     pub const fn target(&self) -> &Target {
-        &self.target
+        self.connector.target()
+    }
+
+    /// Believes `trust` from the next request on. Connections that were made before carry no new one: those at rest
+    /// close, those in use finish.
+    ///
+    /// # Errors
+    /// When the certificate authorities cannot be used; nothing has changed then.
+    pub fn believe(&self, trust: ServerTrust) -> Result<(), InvalidTrust> {
+        let identities = Identities::new(trust, self.http2, self.limits).map_err(InvalidTrust)?;
+        self.identities.store(Arc::new(identities));
+        Ok(())
     }
 
     /// Takes one of the cluster's places; none when all are taken.
@@ -124,20 +166,20 @@ impl Upstream {
         request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         let identity = self.identity(credential)?;
-        Ok(send::send(&self.target, &identity, &self.limits, request).await?)
+        Ok(send::send(&self.connector, &identity, &self.limits, request).await?)
     }
 
     /// A fresh HTTP/1.1 connection that is never pooled, for an upgrade.
     pub(crate) async fn connect_for_upgrade(&self, credential: &Credential) -> Result<UpstreamIo, SendError> {
         let identity = self.identity(credential)?;
-        let (io, _) = connect::connect(&self.target, &identity.tls.http1_only, self.limits.connect_timeout).await?;
+        let (io, _) = self.connector.connect(&identity.tls.http1_only).await?;
         Ok(io)
     }
 
     fn identity(&self, credential: &Credential) -> Result<Arc<identity::Identity>, UnusableCredential> {
         match credential {
-            Credential::X509ClientCertificate(_) if !self.target.is_secure() => Err(UnusableCredential::NotSecure),
-            _ => self.identities.of(credential),
+            Credential::X509ClientCertificate(_) if !self.target().is_secure() => Err(UnusableCredential::NotSecure),
+            _ => self.identities.load().of(credential),
         }
     }
 }

@@ -5,9 +5,10 @@
 //! do, because a cluster without its credential would be a cluster for nobody.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use witgate_core::{ClusterDetails, Metadata, PluginName, Redacted};
+use witgate_proxy::upstream::Proxy;
 
 use super::document;
 use super::files::{self, PairError};
@@ -102,22 +103,24 @@ fn cluster(context: &Named<'_>, clusters: &[Named<'_>], users: &[Named<'_>]) -> 
     let cluster = refers("cluster", clusters).and_then(|index| clusters.get(index));
     let user = refers("user", users).and_then(|index| users.get(index));
     let secrets = user.and_then(|user| secrets(&user.section));
-    let details = cluster.and_then(|cluster| {
-        let (server, ca_data, skip_tls_verify) = api_server(&cluster.section)?;
-        Some(ClusterDetails {
+    let ApiServer { server, ca_data, ca_file, skip_tls_verify, tls_server_name, proxy } =
+        cluster.and_then(|cluster| api_server(&cluster.section))?;
+    Some(ClusterConfig {
+        details: ClusterDetails {
             name: name?,
             title: None,
             server,
             auth_metadata: Metadata::from([("kubernetes.io/auth-provider".to_owned(), STRATEGY.to_owned())]),
             ca_data,
             skip_tls_verify,
-        })
-    });
-    Some(ClusterConfig {
-        details: details?,
+        },
         auth_provider: PluginName::try_from(STRATEGY).ok()?,
         dashboard_url: None,
         oidc_token_provider: None,
+        ca_file,
+        tls_server_name,
+        proxy,
+        disable_http2: false,
         allow_impersonation: false,
         allow_client_authorization: true,
         secrets: secrets?,
@@ -125,28 +128,48 @@ fn cluster(context: &Named<'_>, clusters: &[Named<'_>], users: &[Named<'_>]) -> 
     })
 }
 
-/// A cluster's URL, certificate authorities and whether they are looked at.
-fn api_server(section: &Section<'_>) -> Option<(String, Option<String>, bool)> {
+/// How an API server is reached.
+struct ApiServer {
+    server: String,
+    ca_data: Option<String>,
+    ca_file: Option<PathBuf>,
+    skip_tls_verify: bool,
+    tls_server_name: Option<String>,
+    proxy: Option<Proxy>,
+}
+
+/// What the file says of an API server; none where a problem was reported.
+fn api_server(section: &Section<'_>) -> Option<ApiServer> {
     let server = section.required("server", "the API server's URL").and_then(|field| kubernetes::server(&field, false));
     let skip = section.optional("insecure-skip-tls-verify").map_or(Some(false), |field| field.boolean());
     if skip == Some(true) {
         section.field.note("`insecure-skip-tls-verify`: whoever stands between can read and change everything");
     }
-    let authorities = match (section.optional("certificate-authority-data"), section.optional("certificate-authority"))
-    {
-        (Some(data), _) => Some(kubernetes::authorities(&data, &data.text()?)?),
-        (None, Some(file)) => Some(listener::read(&file, kubernetes::pem_text)?.1),
-        (None, None) => None,
-    };
-    for (key, effect) in [
-        ("tls-server-name", "the API server's certificate must name the host of `server`"),
-        ("proxy-url", "the API server is dialled directly"),
-    ] {
-        if let Some(field) = section.optional(key) {
-            field.note(format_args!("ignored: witgate does not serve this key; {effect}"));
-        }
-    }
-    Some((server?, authorities, skip?))
+    let server_name = section.optional("tls-server-name").map(|field| kubernetes::server_name(&field));
+    let proxy = section.optional("proxy-url").map(|field| kubernetes::proxy(&field));
+    let (ca_data, ca_file) =
+        match (section.optional("certificate-authority-data"), section.optional("certificate-authority")) {
+            (Some(data), _) => (Some(kubernetes::authorities(&data, &data.text()?)?), None),
+            (None, Some(file)) => {
+                let (path, pem) = listener::read(&file, kubernetes::pem_text)?;
+                (Some(pem), Some(path))
+            }
+            (None, None) => (None, None),
+        };
+    Some(ApiServer {
+        server: server?,
+        ca_data,
+        ca_file,
+        skip_tls_verify: skip?,
+        tls_server_name: match server_name {
+            Some(name) => Some(name?),
+            None => None,
+        },
+        proxy: match proxy {
+            Some(proxy) => Some(proxy?),
+            None => None,
+        },
+    })
 }
 
 /// The credential of a user; none where a problem was reported.

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use rustls::pki_types::ServerName;
 use witgate_core::{ClusterDetails, ClusterName, Metadata, PluginName, Redacted};
+use witgate_proxy::upstream::Proxy;
 
 use super::interpolation::Environment;
 use super::section::{Dialect, Field, Section, Text};
@@ -85,6 +87,9 @@ fn configured(section: &Section<'_>, pod: Option<&Pod>) -> Option<ClusterConfig>
     let mut skip_tls_verify = flag(section, "skipTLSVerify", false);
     let ca_data = section.optional("caData");
     let ca_file = section.optional("caFile");
+    let tls_server_name = section.optional("tlsServerName");
+    let proxy_url = section.optional("proxyUrl");
+    let disable_http2 = flag(section, "disableHttp2", false);
     let dashboard_url = section.optional("dashboardUrl").and_then(|field| field.text()).map(|text| text.text);
     let allow_impersonation = flag(section, "allowImpersonation", false);
     let allow_client_authorization = flag(section, "allowClientAuthorization", true);
@@ -146,17 +151,26 @@ fn configured(section: &Section<'_>, pod: Option<&Pod>) -> Option<ClusterConfig>
     }
     // Outer none: a problem was reported.
     let mut authorities = match (ca_file, ca_data) {
-        (Some(field), _) => listener::read(&field, pem_text).map(|(_, pem)| Some(pem)),
-        (None, Some(field)) => field.text().and_then(|text| authorities(&field, &text)).map(Some),
-        (None, None) => Some(None),
+        (Some(field), _) => listener::read(&field, pem_text).map(|(path, pem)| (Some(pem), Some(path))),
+        (None, Some(field)) => field.text().and_then(|text| authorities(&field, &text)).map(|pem| (Some(pem), None)),
+        (None, None) => Some((None, None)),
+    };
+    // Outer none: a problem was reported.
+    let tls_server_name = match tls_server_name {
+        Some(field) => server_name(&field).map(Some),
+        None => Some(None),
+    };
+    let proxy = match proxy_url {
+        Some(field) => proxy(&field).map(Some),
+        None => Some(None),
     };
     if is_provider("serviceAccount") && !token_given && !secrets.contains_key(SERVICE_ACCOUNT_TOKEN) {
         let pod_authorities = in_pod(section, pod, server.as_deref())?;
         if let Some(pod) = pod {
             server = Some(pod.api_server.clone());
+            authorities = Some((Some(pod_authorities), Some(pod.ca_file.clone())));
             secrets.insert(POD_TOKEN.to_owned(), SecretSource::File(pod.token_file.clone()));
         }
-        authorities = Some(Some(pod_authorities));
         skip_tls_verify = Some(false);
     }
     if let Some(provider) = &auth_provider {
@@ -165,18 +179,23 @@ fn configured(section: &Section<'_>, pod: Option<&Pod>) -> Option<ClusterConfig>
     if skip_tls_verify == Some(true) {
         section.field.note("`skipTLSVerify`: whoever stands between can read and change everything");
     }
+    let (ca_data, ca_file) = authorities?;
     Some(ClusterConfig {
         details: ClusterDetails {
             name: name?,
             title,
             server: server?,
-            ca_data: authorities?,
+            ca_data,
             skip_tls_verify: skip_tls_verify?,
             auth_metadata: auth_metadata.clone(),
         },
         auth_provider: auth_provider?,
         dashboard_url,
         oidc_token_provider: auth_metadata.remove(OIDC_TOKEN_PROVIDER),
+        ca_file,
+        tls_server_name: tls_server_name?,
+        proxy: proxy?,
+        disable_http2: disable_http2?,
         allow_impersonation: allow_impersonation?,
         allow_client_authorization: allow_client_authorization?,
         secrets,
@@ -206,11 +225,11 @@ fn in_pod(section: &Section<'_>, pod: Option<&Pod>, given_url: Option<&str>) -> 
     }
 }
 
-/// Notes the keys that are not served; a misspelt switch of ours is a problem, because
-/// without it the cluster would be more open than its owner thinks.
+/// Notes the keys that are not served; a misspelt key of ours is a problem, because without it the
+/// cluster would be more open than its owner thinks, or reached in another way.
 fn ignore_the_rest(section: &Section<'_>) {
     for (_, field, meant) in section.rest() {
-        if let Some(word @ ("allowImpersonation" | "allowClientAuthorization")) = meant {
+        if let Some(word) = meant.filter(|word| OUR_KEYS.contains(word)) {
             field.problem(format_args!("unknown key; did you mean `{word}`?"));
         }
     }
@@ -233,6 +252,10 @@ fn local_kubectl_proxy<'a>(locator: &Field<'a>) -> Option<Located<'a>> {
             auth_provider,
             dashboard_url: None,
             oidc_token_provider: None,
+            ca_file: None,
+            tls_server_name: None,
+            proxy: None,
+            disable_http2: false,
             allow_impersonation: false,
             allow_client_authorization: true,
             secrets: BTreeMap::new(),
@@ -304,6 +327,35 @@ pub(super) fn server(field: &Field<'_>, without_credential: bool) -> Option<Stri
         }
         Err(why) => {
             field.problem(why);
+            None
+        }
+    }
+}
+
+/// What an API server's certificate must name; none where a problem was reported.
+pub(super) fn server_name(field: &Field<'_>) -> Option<String> {
+    let text = field.text()?;
+    if ServerName::try_from(text.text.as_str()).is_err() {
+        field.problem(format_args!(
+            "{} is not a name that a certificate could hold; write a host name or an IP address, without a port",
+            text.shown
+        ));
+        return None;
+    }
+    Some(text.text)
+}
+
+/// The HTTP proxy on the way to an API server; none where a problem was reported. Its URL may hold a password.
+pub(super) fn proxy(field: &Field<'_>) -> Option<Proxy> {
+    let text = field.text()?;
+    match Proxy::parse(&text.text) {
+        Ok(proxy) => Some(proxy),
+        Err(why) if text.text.contains('@') || text.shown.contains('@') => {
+            field.problem(format_args!("the URL {why}"));
+            None
+        }
+        Err(why) => {
+            field.problem(format_args!("{} {why}", text.shown));
             None
         }
     }
@@ -382,6 +434,10 @@ impl Pod {
         token_file.is_file().then_some(Self { api_server, ca_file, token_file })
     }
 }
+
+/// The keys of a cluster that Backstage does not have.
+const OUR_KEYS: [&str; 5] =
+    ["allowImpersonation", "allowClientAuthorization", "disableHttp2", "tlsServerName", "proxyUrl"];
 
 /// Where Kubernetes mounts a pod's service account.
 pub(super) const POD_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -10,10 +10,11 @@ use super::section::Section;
 /// What a wait may be: long enough to be one, short enough to end within a day.
 const WAIT_MS: RangeInclusive<u64> = 1..=86_400_000;
 
-/// Connections of a process are bounded by its file descriptors; more than this no default allows.
-const CONNECTIONS: RangeInclusive<u32> = 1..=1_000_000;
+/// How many of a thing there may be; connections are bounded by the process' file descriptors anyway.
+const COUNT: RangeInclusive<usize> = 1..=1_000_000;
+
 /// RFC 9113 advises 100 at least; one is enough for a test.
-const STREAMS: RangeInclusive<u32> = 1..=10_000;
+const STREAMS: RangeInclusive<usize> = 1..=10_000;
 
 /// `listener`, `upstream` and `drain`. Where a problem was reported the default stands in: a problem refuses the file anyway.
 pub(super) fn limits(section: &Section<'_>) -> Limits {
@@ -22,11 +23,9 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
         set(&mut limits.header_read_timeout, &listener, "headerReadTimeoutMs");
         set(&mut limits.handshake_timeout, &listener, "handshakeTimeoutMs");
         set(&mut limits.idle_timeout, &listener, "idleTimeoutMs");
-        if let Some(given) = listener.optional("connectionsMax").and_then(|field| field.count(CONNECTIONS)) {
-            limits.connections_max = usize::try_from(given).unwrap_or(usize::MAX);
-        }
+        set_count(&mut limits.connections_max, &listener, "connectionsMax");
         if let Some(given) = listener.optional("streamsMax").and_then(|field| field.count(STREAMS)) {
-            limits.streams_max = given;
+            limits.streams_max = u32::try_from(given).unwrap_or(u32::MAX);
         }
         listener.refuse_rest();
     }
@@ -34,6 +33,10 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
         set(&mut limits.connect_timeout, &upstream, "connectTimeoutMs");
         set(&mut limits.header_timeout, &upstream, "headerTimeoutMs");
         set(&mut limits.body_idle_timeout, &upstream, "idleTimeoutMs");
+        set(&mut limits.pool_idle_timeout, &upstream, "poolIdleTimeoutMs");
+        set_count(&mut limits.pool_idle_max, &upstream, "poolIdleMax");
+        set_count(&mut limits.identities_max, &upstream, "identitiesMax");
+        set_count(&mut limits.in_flight_max, &upstream, "inFlightMax");
         upstream.refuse_rest();
     }
     if let Some(drain) = section.optional("drain").and_then(|field| field.section()) {
@@ -45,6 +48,12 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
 
 fn set(limit: &mut Duration, section: &Section<'_>, key: &'static str) {
     if let Some(given) = section.optional(key).and_then(|field| field.milliseconds(WAIT_MS)) {
+        *limit = given;
+    }
+}
+
+fn set_count(limit: &mut usize, section: &Section<'_>, key: &'static str) {
+    if let Some(given) = section.optional(key).and_then(|field| field.count(COUNT)) {
         *limit = given;
     }
 }

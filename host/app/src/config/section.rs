@@ -249,8 +249,8 @@ impl<'a> Field<'a> {
         given.map(Duration::from_millis)
     }
 
-    /// A number of things, within `bounds`; none where a problem was reported.
-    pub(super) fn count(&self, bounds: RangeInclusive<u32>) -> Option<u32> {
+    /// A whole number within `bounds`; none where a problem was reported.
+    pub(super) fn count(&self, bounds: RangeInclusive<usize>) -> Option<usize> {
         let given = match &self.node.value {
             Value::Number(value) => value.parse().ok().filter(|given| bounds.contains(given)),
             Value::Null | Value::Boolean(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,

@@ -27,6 +27,10 @@ fn wrong_files_are_refused_with_words_that_help() {
     refused("permission-text", "permission: { enabled: \"yes\" }\n");
     refused("limits", "upstream: { headerTimeoutMs: 0, idleTimeout: 5 }\ndrain: { deadlineMs: 10s }\n");
     refused("limits-listener", "listener: { connectionsMax: 0, streamsMax: many, headerReadTimeout: 5 }\n");
+    refused(
+        "limits-counts",
+        "upstream: { inFlightMax: 0, poolIdleMax: many, identitiesMax: 1.5, poolIdleTimeout: 1 }\n",
+    );
     refused("permission-empty", "permission:\n");
     refused("plugins-folder", "plugins: { directory: ./missing }\n");
     refused("decision-log-folder", "decisionLog: { file: missing/decisions.json }\n");
@@ -94,6 +98,17 @@ fn wrong_clusters_are_refused() {
         "cluster-switch-misspelt",
         &clusters("{ name: one, url: 'https://one', authProvider: aks, allowClientAuthorisation: false }"),
     );
+    let one = |keys: &str| clusters(&format!("{{ name: one, url: 'https://one', authProvider: aks, {keys} }}"));
+    refused("cluster-http2", &one("disableHttp2: perhaps"));
+    refused("cluster-http2-misspelt", &one("disableHTTP2: true"));
+    refused("cluster-server-name", &one("tlsServerName: 'https://one:6443'"));
+    refused("cluster-server-name-misspelt", &one("tlsServername: one.example"));
+    refused("cluster-proxy-socks", &one("proxyUrl: 'socks5://proxy:1080'"));
+    refused("cluster-proxy-https", &one("proxyUrl: 'https://jane:hunter2@proxy:3128'"));
+    refused("cluster-proxy-path", &one("proxyUrl: 'http://proxy:3128/x'"));
+    refused("cluster-proxy-password", &one("proxyUrl: 'http://jane:%zz@proxy'"));
+    refused("cluster-proxy-variable", &one("proxyUrl: 'http://${SECRET}:x'"));
+    refused("cluster-proxy-misspelt", &one("proxyURL: 'http://proxy:3128'"));
     refused("cluster-not-in-a-pod", &clusters("{ name: one, url: 'https://one', authProvider: serviceAccount }"));
     refused(
         "cluster-token",
@@ -144,6 +159,7 @@ fn wrong_kubeconfigs_are_refused() {
     refused("kubeconfig-users", &locators("[{ type: kubeconfig, file: kubeconfig-users }]"));
     refused("kubeconfig-broken", &locators("[{ type: kubeconfig, file: kubeconfig-broken, context: [x] }]"));
     refused("kubeconfig-context", &locators("[{ type: kubeconfig, file: kubeconfig, contexts: [nobody@one] }]"));
+    refused("kubeconfig-ways", &locators("[{ type: kubeconfig, file: kubeconfig-ways }]"));
     refused("kubeconfig-is-a-token", &locators("[{ type: kubeconfig, file: token.txt }]"));
 }
 
@@ -203,6 +219,10 @@ fn limits_are_read() {
     assert_eq!((limits.connections_max, limits.streams_max), (3, 7));
     let waits = [limits.header_read_timeout, limits.handshake_timeout, limits.idle_timeout];
     assert_eq!(waits.map(|wait| wait.as_millis()), [6, 8, 9]);
+    let counts = "upstream: { inFlightMax: 1, poolIdleMax: 2, identitiesMax: 3, poolIdleTimeoutMs: 4 }\n";
+    let limits = Config::load(&folder.write("witgate.yaml", counts), &|_| None).unwrap().limits;
+    assert_eq!((limits.in_flight_max, limits.pool_idle_max, limits.identities_max), (1, 2, 3));
+    assert_eq!(limits.pool_idle_timeout, std::time::Duration::from_millis(4));
 }
 
 /// Goal: a file that is too large, or none, is refused before it is read. Method: rows of paths.
@@ -306,6 +326,7 @@ impl Folder {
         folder.write("jwks.json", r#"{"keys":[]}"#);
         folder.write("kubeconfig", KUBECONFIG);
         folder.write("kubeconfig-users", KUBECONFIG_USERS);
+        folder.write("kubeconfig-ways", KUBECONFIG_WAYS);
         folder.write("kubeconfig-broken", KUBECONFIG_BROKEN);
         folder
     }
@@ -414,6 +435,9 @@ kubernetes:
           externalId: $${id}
           oidcTokenProvider: gitlab
           caDta: x
+          proxyUrl: http://jane:${SECRET}@proxy.example:3128
+          tlsServerName: kubernetes.default.svc
+          disableHttp2: true
           allowImpersonation: true
           allowClientAuthorization: false
     - type: localKubectlProxy
@@ -426,7 +450,7 @@ preferences: {}
 current-context: user@one
 clusters:
   - { name: one, cluster: { server: 'https://one.example:6443', certificate-authority: one.crt, tls-server-name: x, extensions: [] } }
-  - { name: two, cluster: { server: 'https://two.example:6443', insecure-skip-tls-verify: true, proxy-url: 'http://p' } }
+  - { name: two, cluster: { server: 'https://two.example:6443', insecure-skip-tls-verify: true, proxy-url: 'http://jane:hunter2@p', disable-compression: true } }
 contexts:
   - { name: user@one, context: { cluster: one, user: token, namespace: dev } }
   - { name: user@two, context: { cluster: two, user: files } }
@@ -458,6 +482,15 @@ users:
   - { name: half, user: { client-certificate: one.crt } }
   - { name: mismatch, user: { client-certificate: one.crt, client-key: two.key } }
   - { name: data, user: { client-certificate: one.crt, client-key-data: hunter2 } }
+";
+
+const KUBECONFIG_WAYS: &str = "\
+clusters:
+  - { name: one, cluster: { server: 'https://one.example:6443', tls-server-name: 'a b', proxy-url: 'socks5://p:1' } }
+contexts:
+  - { name: one, context: { cluster: one, user: u } }
+users:
+  - { name: u, user: { token: hunter2 } }
 ";
 
 const KUBECONFIG_BROKEN: &str = "\

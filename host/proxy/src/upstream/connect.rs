@@ -1,4 +1,4 @@
-//! One connection: TCP, then TLS, within one timeout.
+//! One connection: TCP, through a proxy where there is one, then TLS, within one timeout.
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +11,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{Target, UpstreamError};
+use super::breaker::Breaker;
+use super::{Proxy, Target, UpstreamError};
+use crate::limits::Limits;
+
+/// Makes the connections to one API server, whoever they are for.
+#[derive(Debug)]
+pub(super) struct Connector {
+    target: Target,
+    proxy: Option<Proxy>,
+    breaker: Breaker,
+    timeout: Duration,
+}
 
 /// A connection to an API server.
 #[derive(Debug)]
@@ -33,36 +44,58 @@ pub(crate) enum Protocol {
 /// other way to learn that its server is gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Connects to `target`, with `tls` where it is secure.
-pub(crate) async fn connect(
-    target: &Target,
-    tls: &Arc<ClientConfig>,
-    timeout: Duration,
-) -> Result<(UpstreamIo, Protocol), UpstreamError> {
-    match tokio::time::timeout(timeout, connect_without_limit(target, tls)).await {
-        Ok(result) => result,
-        Err(elapsed) => Err(UpstreamError::Unreachable(elapsed.into())),
+impl Connector {
+    pub(super) fn new(target: Target, proxy: Option<Proxy>, limits: &Limits) -> Self {
+        Self { target, proxy, breaker: Breaker::new(limits), timeout: limits.connect_timeout }
     }
-}
 
-async fn connect_without_limit(
-    target: &Target,
-    tls: &Arc<ClientConfig>,
-) -> Result<(UpstreamIo, Protocol), UpstreamError> {
-    let unreachable = |error: io::Error| UpstreamError::Unreachable(error.into());
-    let tcp = TcpStream::connect((target.host(), target.port())).await.map_err(unreachable)?;
-    tcp.set_nodelay(true).map_err(unreachable)?;
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-    socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive).map_err(unreachable)?;
-    let Some(name) = target.server_name() else {
-        return Ok((UpstreamIo::Plain(tcp), Protocol::Http1));
-    };
-    let stream = TlsConnector::from(Arc::clone(tls)).connect(name.clone(), tcp).await.map_err(handshake_error)?;
-    let protocol = match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => Protocol::Http2,
-        _ => Protocol::Http1,
-    };
-    Ok((UpstreamIo::Tls(Box::new(stream)), protocol))
+    pub(super) const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// How long a connection may take.
+    pub(super) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// A new connection, with `tls` where the API server has it; refused at once while it is taken for dead.
+    pub(super) async fn connect(&self, tls: &Arc<ClientConfig>) -> Result<(UpstreamIo, Protocol), UpstreamError> {
+        let attempt = self.breaker.attempt()?;
+        let result = match tokio::time::timeout(self.timeout, self.connect_without_limit(tls)).await {
+            Ok(result) => result,
+            Err(elapsed) => Err(UpstreamError::Unreachable(elapsed.into())),
+        };
+        match &result {
+            // A server whose certificate is not believed, or who does not believe ours, is there.
+            Ok(_) | Err(UpstreamError::Untrusted(_)) => attempt.reached(),
+            Err(_) => attempt.failed(),
+        }
+        result
+    }
+
+    async fn connect_without_limit(&self, tls: &Arc<ClientConfig>) -> Result<(UpstreamIo, Protocol), UpstreamError> {
+        let unreachable = |error: io::Error| UpstreamError::Unreachable(error.into());
+        let address = match &self.proxy {
+            Some(proxy) => (proxy.host(), proxy.port()),
+            None => (self.target.host(), self.target.port()),
+        };
+        let mut tcp = TcpStream::connect(address).await.map_err(unreachable)?;
+        tcp.set_nodelay(true).map_err(unreachable)?;
+        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+        socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive).map_err(unreachable)?;
+        if let Some(proxy) = &self.proxy {
+            proxy.connect(&mut tcp, &self.target).await.map_err(UpstreamError::Unreachable)?;
+        }
+        let Some(name) = self.target.server_name() else {
+            return Ok((UpstreamIo::Plain(tcp), Protocol::Http1));
+        };
+        let stream = TlsConnector::from(Arc::clone(tls)).connect(name.clone(), tcp).await.map_err(handshake_error)?;
+        let protocol = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        Ok((UpstreamIo::Tls(Box::new(stream)), protocol))
+    }
 }
 
 /// A TLS error is about trust; anything else is about the network.

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use rustls::ClientConfig;
 use witgate_core::{BoxError, Credential, Digest, PrivateKeyPair};
 
-use super::ServerTrust;
 use super::pool::Pool;
+use super::{Http2, ServerTrust};
 use crate::limits::Limits;
 use crate::tls;
 
@@ -18,8 +19,16 @@ pub(super) struct Identities {
     /// Bearer and anonymous callers: their identity is in a header, so they share connections.
     shared: Arc<Identity>,
     /// One for each client certificate, the longest unused first.
-    by_certificate: Mutex<VecDeque<(Digest, Arc<Identity>)>>,
+    by_certificate: Mutex<VecDeque<Known>>,
+    http2: Http2,
     limits: Limits,
+}
+
+/// The identity of one client certificate.
+struct Known {
+    certificate: Digest,
+    identity: Arc<Identity>,
+    last_used: Instant,
 }
 
 /// One identity.
@@ -51,13 +60,11 @@ pub enum UnusableCredential {
 }
 
 impl Identities {
-    pub(super) fn new(trust: ServerTrust, limits: Limits) -> Result<Self, String> {
+    pub(super) fn new(trust: ServerTrust, http2: Http2, limits: Limits) -> Result<Self, String> {
         let verification = tls::ServerVerification::new(trust)?;
-        let shared = Arc::new(Identity {
-            tls: TlsConfigs::new(verification.client_config(None).map_err(|error| error.to_string())?),
-            pool: Pool::new(&limits),
-        });
-        Ok(Self { verification, shared, by_certificate: Mutex::default(), limits })
+        let config = verification.client_config(None).map_err(|error| error.to_string())?;
+        let shared = Arc::new(Identity::new(config, http2, &limits));
+        Ok(Self { verification, shared, by_certificate: Mutex::default(), http2, limits })
     }
 
     /// The identity of `credential`, made where it is new.
@@ -75,25 +82,37 @@ impl Identities {
         }
         // Parsing the key is slow enough to do it outside the lock; two requests may do it at once, and one is kept.
         let config = self.verification.client_config(Some(pair)).map_err(UnusableCredential::ClientCertificate)?;
-        let identity = Arc::new(Identity { tls: TlsConfigs::new(config), pool: Pool::new(&self.limits) });
+        let identity = Arc::new(Identity::new(config, self.http2, &self.limits));
         let mut identities = self.by_certificate.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = identities.iter().find(|(digest, _)| *digest == key) {
-            return Ok(Arc::clone(known));
+        if let Some(known) = identities.iter().find(|known| known.certificate == key) {
+            return Ok(Arc::clone(&known.identity));
         }
+        let now = Instant::now();
+        self.forget_unused(&mut identities, now);
         if identities.len() >= self.limits.identities_max {
-            identities.pop_front(); // its requests in flight keep it; its idle connections close
+            identities.pop_front();
         }
-        identities.push_back((key, Arc::clone(&identity)));
+        identities.push_back(Known { certificate: key, identity: Arc::clone(&identity), last_used: now });
         Ok(identity)
     }
 
     fn known(&self, key: &Digest) -> Option<Arc<Identity>> {
         let mut identities = self.by_certificate.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = identities.iter().rposition(|(digest, _)| digest == key)?;
-        let entry = identities.remove(index)?;
-        let identity = Arc::clone(&entry.1);
-        identities.push_back(entry);
+        let now = Instant::now();
+        let index = identities.iter().rposition(|known| known.certificate == *key)?;
+        let known = identities.remove(index)?;
+        let identity = Arc::clone(&known.identity);
+        identities.push_back(Known { last_used: now, ..known });
+        self.forget_unused(&mut identities, now);
         Some(identity)
+    }
+
+    /// A certificate that was rotated is not seen again. Requests in flight keep what they use; what rests closes.
+    fn forget_unused(&self, identities: &mut VecDeque<Known>, now: Instant) {
+        let is_unused = |known: &Known| now.duration_since(known.last_used) >= self.limits.pool_idle_timeout;
+        while identities.front().is_some_and(is_unused) {
+            identities.pop_front();
+        }
     }
 }
 
@@ -103,10 +122,19 @@ impl fmt::Debug for Identities {
     }
 }
 
+impl Identity {
+    fn new(config: ClientConfig, http2: Http2, limits: &Limits) -> Self {
+        Self { tls: TlsConfigs::new(config, http2), pool: Pool::new(http2, limits) }
+    }
+}
+
 impl TlsConfigs {
-    fn new(http1_only: ClientConfig) -> Self {
+    fn new(http1_only: ClientConfig, http2: Http2) -> Self {
         let mut any_protocol = http1_only.clone();
-        any_protocol.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        any_protocol.alpn_protocols = match http2 {
+            Http2::Offered => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Http2::Disabled => vec![b"http/1.1".to_vec()],
+        };
         let mut http1_only = http1_only;
         http1_only.alpn_protocols = vec![b"http/1.1".to_vec()];
         Self { any_protocol: Arc::new(any_protocol), http1_only: Arc::new(http1_only) }

@@ -2,7 +2,8 @@
 //!
 //! HTTP/1.1 connections carry one request at a time and rest here in between.
 //! HTTP/2 connections carry as many as the server allows; a further one is opened
-//! only when those are full, so that 2,000 watches do not wait for each other.
+//! only when those are full, so that 2,000 watches do not wait for each other. One that the
+//! server wants to close takes no more requests, and ends with the last that it carries.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,8 +14,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use tracing::debug;
 
-use super::connect::{Protocol, UpstreamIo, connect};
-use super::{Target, UpstreamError};
+use super::connect::{Connector, Protocol, UpstreamIo};
+use super::{Http2, UpstreamError};
 use crate::body::RequestBody;
 use crate::limits::Limits;
 
@@ -52,14 +53,29 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 enum Leased {
     Http1 { sender: http1::SendRequest<RequestBody>, home: Weak<Resting> },
-    Http2 { sender: http2::SendRequest<RequestBody>, _stream: Stream },
+    Http2 { connection: Multiplexed, _stream: Stream },
+}
+
+/// Which connections may be used for a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Freshness {
+    Any,
+    /// One that nobody has used: for a request that others have failed.
+    New,
 }
 
 #[derive(Debug)]
 struct Resting {
-    idle: Mutex<Vec<Idle>>,
+    shelf: Mutex<Shelf>,
     idle_timeout: Duration,
     idle_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    idle: Vec<Idle>,
+    /// Whether a task closes what has rested too long, when no request comes that would.
+    is_swept: bool,
 }
 
 #[derive(Debug)]
@@ -74,6 +90,8 @@ struct Multiplexed {
     streams: Arc<AtomicUsize>,
     /// What the server's last SETTINGS allow.
     streams_max: Arc<AtomicUsize>,
+    /// Whether the server has said that it takes no more requests here.
+    retired: Arc<AtomicBool>,
 }
 
 /// One open stream; counted until it is dropped.
@@ -81,39 +99,42 @@ struct Multiplexed {
 struct Stream(Arc<AtomicUsize>);
 
 impl Pool {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(http2: Http2, limits: &Limits) -> Self {
         Self {
             resting: Arc::new(Resting {
-                idle: Mutex::default(),
+                shelf: Mutex::default(),
                 idle_timeout: limits.pool_idle_timeout,
                 idle_max: limits.pool_idle_max,
             }),
             multiplexed: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
-            speaks_http1: AtomicBool::new(false),
+            speaks_http1: AtomicBool::new(http2 == Http2::Disabled),
         }
     }
 
     /// A connection for one request: one at rest, a stream of one in use, or a new one.
     pub(super) async fn lease(
         &self,
-        target: &Target,
+        connector: &Connector,
         tls: &Arc<ClientConfig>,
-        connect_timeout: Duration,
+        freshness: Freshness,
     ) -> Result<Lease, UpstreamError> {
+        if freshness == Freshness::New {
+            return self.open(connector, tls).await;
+        }
         if let Some(lease) = self.available() {
             return Ok(lease);
         }
-        if !target.is_secure() || self.speaks_http1.load(Ordering::Relaxed) {
-            return self.open(target, tls, connect_timeout).await;
+        if !connector.target().is_secure() || self.speaks_http1.load(Ordering::Relaxed) {
+            return self.open(connector, tls).await;
         }
         // The wait is limited too: a hundred requests to a dead server must not queue for a hundred timeouts.
-        let _guard = tokio::time::timeout(connect_timeout, self.connecting.lock())
+        let _guard = tokio::time::timeout(connector.timeout(), self.connecting.lock())
             .await
             .map_err(|elapsed| UpstreamError::Unreachable(elapsed.into()))?;
         match self.available() {
             Some(lease) => Ok(lease),
-            None => self.open(target, tls, connect_timeout).await,
+            None => self.open(connector, tls).await,
         }
     }
 
@@ -126,17 +147,12 @@ impl Pool {
         if connections.is_empty() {
             return None;
         }
-        connections.retain(|connection| !connection.sender.is_closed());
+        connections.retain(Multiplexed::takes_requests);
         connections.iter().find_map(|connection| connection.stream(true))
     }
 
-    async fn open(
-        &self,
-        target: &Target,
-        tls: &Arc<ClientConfig>,
-        connect_timeout: Duration,
-    ) -> Result<Lease, UpstreamError> {
-        let (io, protocol) = connect(target, tls, connect_timeout).await?;
+    async fn open(&self, connector: &Connector, tls: &Arc<ClientConfig>) -> Result<Lease, UpstreamError> {
+        let (io, protocol) = connector.connect(tls).await?;
         self.speaks_http1.store(protocol == Protocol::Http1, Ordering::Relaxed);
         match protocol {
             Protocol::Http1 => {
@@ -172,7 +188,16 @@ impl Lease {
     {
         match &mut self.connection {
             Leased::Http1 { sender, .. } => sender.try_send_request(request).await,
-            Leased::Http2 { sender, .. } => sender.try_send_request(request).await,
+            Leased::Http2 { connection, .. } => connection.sender.try_send_request(request).await,
+        }
+    }
+
+    /// The server takes no more requests on this connection: the pool gives it to nobody else, and what it carries
+    /// goes on.
+    pub(super) fn retire(&self) {
+        match &self.connection {
+            Leased::Http1 { .. } => {} // never goes back without an answer
+            Leased::Http2 { connection, .. } => connection.retired.store(true, Ordering::Relaxed),
         }
     }
 
@@ -189,36 +214,66 @@ impl Lease {
 impl Resting {
     /// The connection that rested last and is ready: it is the likeliest to be alive still.
     fn take(self: &Arc<Self>) -> Option<Lease> {
-        let mut idle = lock(&self.idle);
-        let now = Instant::now();
-        idle.retain(|connection| {
-            !connection.sender.is_closed() && now.duration_since(connection.since) < self.idle_timeout
-        });
-        let index = idle.iter().rposition(|connection| connection.sender.is_ready())?;
-        let Idle { sender, .. } = idle.swap_remove(index);
+        let mut shelf = lock(&self.shelf);
+        shelf.remove_old(self.idle_timeout);
+        let index = shelf.idle.iter().rposition(|connection| connection.sender.is_ready())?;
+        let Idle { sender, .. } = shelf.idle.swap_remove(index);
         Some(Lease { connection: Leased::Http1 { sender, home: Arc::downgrade(self) }, reused: true })
     }
 
-    fn keep(&self, sender: http1::SendRequest<RequestBody>) {
+    fn keep(self: &Arc<Self>, sender: http1::SendRequest<RequestBody>) {
         if sender.is_closed() {
             return;
         }
-        let mut idle = lock(&self.idle);
-        if idle.len() < self.idle_max {
-            idle.push(Idle { sender, since: Instant::now() });
+        let mut shelf = lock(&self.shelf);
+        if shelf.idle.len() < self.idle_max {
+            shelf.idle.push(Idle { sender, since: Instant::now() });
+        }
+        // Without a runtime the process is ending, and its connections with it.
+        if !shelf.is_swept
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            shelf.is_swept = true;
+            runtime.spawn(sweep(Arc::downgrade(self), self.idle_timeout));
+        }
+    }
+}
+
+impl Shelf {
+    fn remove_old(&mut self, idle_timeout: Duration) {
+        let now = Instant::now();
+        self.idle
+            .retain(|connection| !connection.sender.is_closed() && now.duration_since(connection.since) < idle_timeout);
+    }
+}
+
+/// Closes connections that have rested too long, until there are none.
+async fn sweep(resting: Weak<Resting>, idle_timeout: Duration) {
+    loop {
+        tokio::time::sleep(idle_timeout).await;
+        let Some(resting) = resting.upgrade() else { return };
+        let mut shelf = lock(&resting.shelf);
+        shelf.remove_old(idle_timeout);
+        if shelf.idle.is_empty() {
+            shelf.is_swept = false;
+            return;
         }
     }
 }
 
 impl Multiplexed {
+    fn takes_requests(&self) -> bool {
+        !self.sender.is_closed() && !self.retired.load(Ordering::Relaxed)
+    }
+
     fn stream(&self, reused: bool) -> Option<Lease> {
-        if self.sender.is_closed() {
+        if !self.takes_requests() {
             return None;
         }
         let stream = Stream(Arc::clone(&self.streams));
         let open = self.streams.fetch_add(1, Ordering::Relaxed);
         (open < self.streams_max.load(Ordering::Relaxed))
-            .then(|| Lease { connection: Leased::Http2 { sender: self.sender.clone(), _stream: stream }, reused })
+            .then(|| Lease { connection: Leased::Http2 { connection: self.clone(), _stream: stream }, reused })
     }
 }
 
@@ -267,7 +322,7 @@ async fn http2_handshake(io: UpstreamIo) -> Result<Multiplexed, UpstreamError> {
         }
     });
     sender.ready().await.map_err(|error| UpstreamError::Unreachable(error.into()))?;
-    Ok(Multiplexed { sender, streams: Arc::default(), streams_max })
+    Ok(Multiplexed { sender, streams: Arc::default(), streams_max, retired: Arc::default() })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,9 +1,12 @@
 //! Sends one request, and sends it again where that is safe.
 //!
-//! Safe means: it was never written; or it has no body, its method may be
-//! repeated, and the connection that failed was an old one (RFC 9110 §9.2.2, §7.3.2).
+//! Safe means: it was never written; or the server says that it did not look at it (GOAWAY,
+//! REFUSED_STREAM) and it has no body; or it has no body, its method may be repeated, and the connection
+//! that failed was an old one (RFC 9110 §9.2.2, RFC 9113 §8.7). One that the server did not look at, and whose
+//! body is gone, is the client's to send again: 429.
 //! Promise: dropping the future drops the request and, on HTTP/1.1, its connection.
 
+use std::error::Error as _;
 use std::time::{Duration, Instant};
 
 use http::header::HOST;
@@ -11,8 +14,9 @@ use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use tracing::debug;
 
+use super::connect::Connector;
 use super::identity::Identity;
-use super::pool::Lease;
+use super::pool::{Freshness, Lease};
 use super::{Target, UpstreamError};
 use crate::body::{Progress, RequestBody};
 use crate::limits::Limits;
@@ -21,7 +25,7 @@ use crate::limits::Limits;
 const ATTEMPTS_MAX: usize = 3;
 
 pub(super) async fn send(
-    target: &Target,
+    connector: &Connector,
     identity: &Identity,
     limits: &Limits,
     request: Request<RequestBody>,
@@ -29,23 +33,36 @@ pub(super) async fn send(
     let progress = request.body().progress();
     let mut request = Some(request);
     let mut last = UpstreamError::NotSent;
-    for _ in 0..ATTEMPTS_MAX {
+    for attempt in 1..=ATTEMPTS_MAX {
         let Some(unsent) = request.take() else { break };
-        let mut lease = identity.pool.lease(target, &identity.tls.any_protocol, limits.connect_timeout).await?;
-        let again = (lease.reused && may_repeat(&unsent)).then(|| repeat(&unsent));
-        let prepared =
-            prepare(target, unsent, lease.is_http2()).map_err(|error| UpstreamError::Protocol(error.into()))?;
+        let freshness = if attempt == ATTEMPTS_MAX { Freshness::New } else { Freshness::Any };
+        let mut lease = identity.pool.lease(connector, &identity.tls.any_protocol, freshness).await?;
+        let copy = (unsent.body().is_empty() && (lease.reused || lease.is_http2())).then(|| copy_of(&unsent));
+        let may_repeat = lease.reused && is_repeatable(unsent.method());
+        let prepared = prepare(connector.target(), unsent, lease.is_http2())
+            .map_err(|error| UpstreamError::Protocol(error.into()))?;
         match within(limits.header_timeout, &progress, lease.send(prepared)).await? {
             Ok(response) => return Ok((response, lease)),
             Err(mut failed) => {
                 let unwritten = failed.take_message();
-                debug!(error = %failed.error(), written = unwritten.is_none(), "upstream request failed");
-                request = unwritten.or(again);
-                last = broke_off(failed.into_error());
+                let unprocessed = is_unprocessed(failed.error());
+                debug!(error = %failed.error(), written = unwritten.is_none(), unprocessed, "upstream request failed");
+                if unprocessed {
+                    lease.retire();
+                }
+                last = if unprocessed { UpstreamError::NotSent } else { broke_off(failed.into_error()) };
+                request = unwritten.or_else(|| copy.filter(|_| unprocessed || may_repeat));
             }
         }
     }
     Err(last)
+}
+
+/// Whether the server says that it did not look at the request: its stream is beyond the last one of a GOAWAY, or
+/// was refused. The library gives streams up to that last one no such error, whatever becomes of them.
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return false };
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// Puts the request into the form of its connection's protocol. A request that was in the other form before is taken back first.
@@ -69,11 +86,12 @@ fn prepare(
     Ok(request)
 }
 
-fn may_repeat(request: &Request<RequestBody>) -> bool {
-    request.body().is_empty() && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+const fn is_repeatable(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-fn repeat(request: &Request<RequestBody>) -> Request<RequestBody> {
+/// A request without a body once more.
+fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
     let mut copy = Request::new(RequestBody::empty());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();

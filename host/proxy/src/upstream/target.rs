@@ -32,6 +32,9 @@ pub enum InvalidTarget {
     /// It has a query.
     #[error("the URL has a query, which no API server has")]
     Query,
+    /// Not what a certificate can name.
+    #[error("`{0}` is not a host name or address that a certificate could name")]
+    ServerName(String),
     /// The path cannot be a prefix.
     #[error("the URL's path `{0}` has an empty, `.` or `..` segment, or an escape")]
     Path(String),
@@ -83,6 +86,17 @@ impl Target {
             authority,
             prefix,
         })
+    }
+
+    /// The same, whose certificate must name `name` instead of the URL's host; without TLS it changes nothing.
+    ///
+    /// # Errors
+    /// When no certificate could name it.
+    pub fn with_server_name(mut self, name: &str) -> Result<Self, InvalidTarget> {
+        let invalid = |_| InvalidTarget::ServerName(name.chars().take(200).collect());
+        let name = ServerName::try_from(name.to_owned()).map_err(invalid)?;
+        self.server_name = self.server_name.map(|_| name);
+        Ok(self)
     }
 
     /// Whether it speaks TLS.

@@ -1,0 +1,186 @@
+//! Certificates, authorities and tokens that change under a running gate, without a failed request.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use serde_json::json;
+use tokio::task::JoinHandle;
+use witgate_tests::api_server::{ApiServer, Reply};
+use witgate_tests::authority::Authority;
+use witgate_tests::client::Client;
+use witgate_tests::cluster::Cluster;
+use witgate_tests::gate::Gate;
+use witgate_tests::secrets;
+use witgate_tests::waiting::until;
+
+const PODS: &str = "/api/v1/namespaces/dev/pods";
+
+/// A caller that asks without a pause, and counts.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+    asking: JoinHandle<Vec<String>>,
+}
+
+impl Busy {
+    fn start(client: Client) -> Self {
+        let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (until, counted) = (Arc::clone(&stop), Arc::clone(&done));
+        let asking = tokio::spawn(async move {
+            let mut failures = Vec::new();
+            while !until.load(Ordering::Relaxed) {
+                let answer = client.get(PODS).await;
+                if answer.status() != 200 {
+                    failures.push(answer.summary());
+                }
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            failures
+        });
+        Self { stop, done, asking }
+    }
+
+    /// Waits until some requests that began after this have been answered.
+    async fn goes_on(&self) {
+        let before = self.done.load(Ordering::Relaxed);
+        until("more answers", || async { (self.done.load(Ordering::Relaxed) > before + 5).then_some(()) }).await;
+    }
+
+    /// The failures so far.
+    async fn failures(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.asking.await.unwrap()
+    }
+}
+
+/// Goal: a cluster moves from one authority to another. Method: as operators do it: both are believed, the server's
+/// certificate is replaced, the old one is believed no more; meanwhile a caller asks without a pause.
+#[tokio::test]
+async fn authorities_rotate_without_a_failed_request() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let api_server = ApiServer::answering(|_| Reply::default()).tls(&old).start().await;
+    let cluster = Cluster::at("one", &api_server, "anonymous").without("caData").with("caFile", "ca.crt");
+    let gate = Gate::without_clusters().file("ca.crt", &old.pem()).cluster(cluster).start().await;
+    let file = gate.folder().join("ca.crt");
+    let busy = Busy::start(gate.client_as("jane"));
+    busy.goes_on().await;
+
+    fs::write(&file, format!("{}{}", old.pem(), new.pem())).unwrap();
+    replaced(&gate, 1).await;
+    busy.goes_on().await;
+    api_server.show(&new.server(), None);
+    fs::write(&file, "-----BEGIN CERTIFICATE-----\nhalf").unwrap();
+    gate.log_line_with("new certificate authorities are refused").await;
+    fs::write(&file, new.pem()).unwrap();
+    replaced(&gate, 2).await;
+    busy.goes_on().await;
+
+    assert_eq!(busy.failures().await, Vec::<String>::new());
+    assert_eq!(api_server.connections_count(), 3, "one a set of authorities");
+    // The old one is believed no more.
+    api_server.show(&old.server(), None);
+    fs::write(&file, format!("{}{}", new.pem(), new.pem())).unwrap();
+    replaced(&gate, 3).await;
+    assert_eq!(gate.client_as("jane").get(PODS).await.status(), 502);
+}
+
+async fn replaced(gate: &Gate, times: usize) {
+    until("the authorities are replaced", || async {
+        (gate.log().matches("the cluster's certificate authorities were replaced").count() == times).then_some(())
+    })
+    .await;
+}
+
+/// A watch that was opened before a rotation goes on.
+#[tokio::test]
+async fn a_watch_outlives_the_rotation_of_authorities() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let (reply, writer) = Reply::streamed();
+    let api_server = ApiServer::replying([reply]).tls(&old).start().await;
+    let cluster = Cluster::at("one", &api_server, "anonymous").without("caData").with("caFile", "ca.crt");
+    let gate = Gate::without_clusters().file("ca.crt", &old.pem()).cluster(cluster).start().await;
+    let jane = gate.client_as("jane");
+    let mut watch = jane.get("/api/v1/pods?watch=1").open().await;
+
+    api_server.show(&new.server(), None);
+    fs::write(gate.folder().join("ca.crt"), new.pem()).unwrap();
+    replaced(&gate, 1).await;
+    assert_eq!(gate.client_as("john").get(PODS).await.status(), 200);
+
+    writer.write("event").await;
+    assert_eq!(watch.next_piece().await.unwrap().unwrap(), "event");
+    drop(writer);
+    assert!(watch.next_piece().await.is_none());
+}
+
+/// Goal: a client certificate rotates as a Kubernetes mount does, both files at once. Method: a swapped link, under
+/// requests without a pause; the new certificate is seen, and nothing fails.
+#[tokio::test]
+async fn client_certificates_rotate_without_a_failed_request() {
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let (first, second) = (clients.client("alice", &["dev"]), clients.client("alice", &["dev"]));
+    let api_server = ApiServer::answering(|_| Reply::default()).tls_for_clients_of(&servers, &clients).start().await;
+    let kubeconfig = json!({
+        "clusters": [{ "name": "c", "cluster": { "server": api_server.url(), "certificate-authority": "ca.crt" } }],
+        "users": [{ "name": "alice", "user": { "client-certificate": "now/tls.crt", "client-key": "now/tls.key" } }],
+        "contexts": [{ "name": "one", "context": { "cluster": "c", "user": "alice" } }],
+    });
+    let builder = Gate::without_clusters();
+    for (name, identity) in [("first", &first), ("second", &second)] {
+        let folder = builder.folder().join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("tls.crt"), identity.certificate_pem()).unwrap();
+        fs::write(folder.join("tls.key"), identity.key_pem()).unwrap();
+    }
+    link(builder.folder(), "first");
+    let gate = builder
+        .file("ca.crt", &servers.pem())
+        .file("kubeconfig", &kubeconfig.to_string())
+        .locator(json!({ "type": "kubeconfig", "file": "kubeconfig" }))
+        .set("upstream", json!({ "poolIdleTimeoutMs": 300 }))
+        .start()
+        .await;
+    let busy = Busy::start(gate.caller("jane").backstage("one"));
+    busy.goes_on().await;
+
+    for name in ["second", "first", "second"] {
+        link(gate.folder(), name);
+        busy.goes_on().await;
+    }
+
+    assert_eq!(busy.failures().await, Vec::<String>::new());
+    let last = api_server.requests().pop().unwrap();
+    assert_eq!(last.peer_certificate, Some(second.certificate_der()));
+}
+
+/// Lets `now` lead to `name`, in one step.
+fn link(folder: &Path, name: &str) {
+    let next = folder.join("next");
+    std::os::unix::fs::symlink(name, &next).unwrap();
+    fs::rename(next, folder.join("now")).unwrap();
+}
+
+/// A token file is read at each request, so a new token is used at once.
+#[tokio::test]
+async fn token_files_rotate_without_a_failed_request() {
+    let api_server = ApiServer::start().await;
+    let (first, second) = (secrets::secret("first token"), secrets::secret("second token"));
+    let cluster =
+        Cluster::at("one", &api_server, "serviceAccount").with("serviceAccountToken", json!({ "$file": "token" }));
+    let gate = Gate::without_clusters().file("token", &first).cluster(cluster).start().await;
+    let busy = Busy::start(gate.client_as("jane"));
+    busy.goes_on().await;
+
+    let next = gate.folder().join("next");
+    fs::write(&next, &second).unwrap();
+    fs::rename(next, gate.folder().join("token")).unwrap();
+    busy.goes_on().await;
+
+    assert_eq!(busy.failures().await, Vec::<String>::new());
+    let tokens: Vec<_> =
+        api_server.requests().iter().map(|request| request.header("authorization").unwrap().to_owned()).collect();
+    assert_eq!(tokens.first(), Some(&format!("Bearer {first}")));
+    assert_eq!(tokens.last(), Some(&format!("Bearer {second}")));
+}
