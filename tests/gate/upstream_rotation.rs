@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use witgate_tests::api_server::{ApiServer, Reply};
 use witgate_tests::authority::Authority;
@@ -13,39 +14,45 @@ use witgate_tests::client::Client;
 use witgate_tests::cluster::Cluster;
 use witgate_tests::gate::Gate;
 use witgate_tests::secrets;
-use witgate_tests::waiting::until;
+use witgate_tests::waiting::{soon, until};
 
 const PODS: &str = "/api/v1/namespaces/dev/pods";
 
 /// A caller that asks without a pause, and counts.
 struct Busy {
     stop: Arc<AtomicBool>,
-    done: Arc<AtomicUsize>,
+    answers_count: watch::Receiver<usize>,
     asking: JoinHandle<Vec<String>>,
 }
 
 impl Busy {
     fn start(client: Client) -> Self {
-        let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let (until, counted) = (Arc::clone(&stop), Arc::clone(&done));
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = Arc::clone(&stop);
+        let (counting, answers_count) = watch::channel(0);
         let asking = tokio::spawn(async move {
             let mut failures = Vec::new();
-            while !until.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 let answer = client.get(PODS).await;
                 if answer.status() != 200 {
                     failures.push(answer.summary());
                 }
-                counted.fetch_add(1, Ordering::Relaxed);
+                counting.send_modify(|count| *count += 1);
             }
             failures
         });
-        Self { stop, done, asking }
+        Self { stop, answers_count, asking }
+    }
+
+    /// Waits for so many more answers.
+    async fn answers(&mut self, more: usize) {
+        let before = *self.answers_count.borrow();
+        soon("more answers", self.answers_count.wait_for(|count| *count >= before + more)).await.unwrap();
     }
 
     /// Waits until some requests that began after this have been answered.
-    async fn goes_on(&self) {
-        let before = self.done.load(Ordering::Relaxed);
-        until("more answers", || async { (self.done.load(Ordering::Relaxed) > before + 5).then_some(()) }).await;
+    async fn goes_on(&mut self) {
+        self.answers(5).await;
     }
 
     /// The failures so far.
@@ -64,7 +71,7 @@ async fn authorities_rotate_without_a_failed_request() {
     let cluster = Cluster::at("one", &api_server, "anonymous").without("caData").with("caFile", "ca.crt");
     let gate = Gate::without_clusters().file("ca.crt", &old.pem()).cluster(cluster).start().await;
     let file = gate.folder().join("ca.crt");
-    let busy = Busy::start(gate.client_as("jane"));
+    let mut busy = Busy::start(gate.client_as("jane"));
     busy.goes_on().await;
 
     fs::write(&file, format!("{}{}", old.pem(), new.pem())).unwrap();
@@ -142,13 +149,19 @@ async fn client_certificates_rotate_without_a_failed_request() {
         .set("upstream", json!({ "poolIdleTimeoutMs": 300 }))
         .start()
         .await;
-    let busy = Busy::start(gate.caller("jane").backstage("one"));
+    let mut busy = Busy::start(gate.caller("jane").backstage("one"));
     busy.goes_on().await;
 
-    for name in ["second", "first", "second"] {
-        link(gate.folder(), name);
-        busy.goes_on().await;
+    // At every point of a request's way, so that some fall between the reading of the certificate and that of the key.
+    for later in 0..300 {
+        busy.answers(2).await;
+        for _ in 0..later * 4 {
+            tokio::task::yield_now().await;
+        }
+        link(gate.folder(), if later % 2 == 0 { "second" } else { "first" });
     }
+    link(gate.folder(), "second");
+    busy.goes_on().await;
 
     assert_eq!(busy.failures().await, Vec::<String>::new());
     let last = api_server.requests().pop().unwrap();
@@ -170,7 +183,7 @@ async fn token_files_rotate_without_a_failed_request() {
     let cluster =
         Cluster::at("one", &api_server, "serviceAccount").with("serviceAccountToken", json!({ "$file": "token" }));
     let gate = Gate::without_clusters().file("token", &first).cluster(cluster).start().await;
-    let busy = Busy::start(gate.client_as("jane"));
+    let mut busy = Busy::start(gate.client_as("jane"));
     busy.goes_on().await;
 
     let next = gate.folder().join("next");

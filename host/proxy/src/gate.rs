@@ -284,7 +284,14 @@ async fn identify(
         };
     }
     let started = Instant::now();
-    let answer = cluster.strategy.credential(&cluster.details, &cluster.secrets, &request_auth, Some(caller)).await;
+    let ask = || cluster.strategy.credential(&cluster.details, &cluster.secrets, &request_auth, Some(caller));
+    let mut answer = ask().await;
+    if let Ok(Ok(issued)) = &answer
+        && cluster.upstream.is_mismatched(&issued.grant.credential)
+    {
+        // The strategy read the certificate before its files were rotated, and the key after. Once more, and no oftener.
+        answer = ask().await;
+    }
     trail.asked_strategy(cluster.strategy.name(), started.elapsed());
     let issued = answer.map_err(GateError::StrategyFailed)?.map_err(GateError::Strategy)?;
     trail.sends(&issued.grant.credential, Some(issued.cache_hit));

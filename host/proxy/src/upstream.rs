@@ -156,6 +156,11 @@ impl Upstream {
         (taken < self.limits.in_flight_max).then_some(place)
     }
 
+    /// Whether `credential` is a client certificate that does not go with its key.
+    pub(crate) fn is_mismatched(&self, credential: &Credential) -> bool {
+        matches!(self.identity(credential), Err(UnusableCredential::ClientCertificate(_)))
+    }
+
     /// Sends a request whose headers are final, as the identity of `credential`.
     ///
     /// A request that was never written is sent again on another connection; one that may have

@@ -65,13 +65,10 @@ impl Breaker {
     /// [`UpstreamError::Suspended`] while the API server is taken for dead.
     pub(super) fn attempt(&self) -> Result<Attempt<'_>, UpstreamError> {
         let mut state = self.state();
+        state.check()?;
         let is_probe = match &mut state.open {
             None => false,
             Some(open) => {
-                let left = open.until.saturating_duration_since(Instant::now());
-                if open.probing || !left.is_zero() {
-                    return Err(UpstreamError::Suspended { retry_after: left });
-                }
                 open.probing = true;
                 true
             }
@@ -79,8 +76,24 @@ impl Breaker {
         Ok(Attempt { breaker: self, is_probe, judged: false })
     }
 
+    /// Whether a connection may be made now; for those who would have to wait for somebody else's first.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Suspended`] while the API server is taken for dead.
+    pub(super) fn check(&self) -> Result<(), UpstreamError> {
+        self.state().check()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn check(&self) -> Result<(), UpstreamError> {
+        let Some(open) = &self.open else { return Ok(()) };
+        let left = open.until.saturating_duration_since(Instant::now());
+        if open.probing || !left.is_zero() { Err(UpstreamError::Suspended { retry_after: left }) } else { Ok(()) }
     }
 }
 

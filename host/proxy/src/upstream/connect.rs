@@ -58,6 +58,14 @@ impl Connector {
         self.timeout
     }
 
+    /// Whether a connection may be made now, which somebody else may be making.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Suspended`] while the API server is taken for dead.
+    pub(super) fn check(&self) -> Result<(), UpstreamError> {
+        self.breaker.check()
+    }
+
     /// A new connection, with `tls` where the API server has it; refused at once while it is taken for dead.
     pub(super) async fn connect(&self, tls: &Arc<ClientConfig>) -> Result<(UpstreamIo, Protocol), UpstreamError> {
         let attempt = self.breaker.attempt()?;

@@ -150,3 +150,58 @@ fn fingerprint(pair: &PrivateKeyPair) -> Digest {
     bytes.extend_from_slice(pair.key.expose().as_bytes());
     Digest::of(&bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Goal: one cluster keeps no more identities than it may, the longest unused going first, and a certificate that
+    /// is known keeps its connections. Method: the order in which certificates come, and which are new each time.
+    #[test]
+    fn the_identity_that_was_unused_longest_goes_first() {
+        let day = Duration::from_secs(86_400);
+        check(2, day, "abab", "new new known known");
+        check(2, day, "abca", "new new new new");
+        check(2, day, "abacab", "new new known new known new");
+        check(1, day, "aaba", "new known new new");
+    }
+
+    /// Goal: a certificate that was rotated away is forgotten, though there is room. Method: nothing may be unused for long.
+    #[test]
+    fn an_unused_identity_is_forgotten() {
+        check(9, Duration::from_nanos(1), "abab", "new new new new");
+        check(9, Duration::from_nanos(1), "aaa", "new known known");
+    }
+
+    #[track_caller]
+    fn check(identities_max: usize, pool_idle_timeout: Duration, callers: &str, expected: &str) {
+        let limits = Limits { identities_max, pool_idle_timeout, ..Limits::default() };
+        let trust = ServerTrust { ca_data: None, skip_tls_verify: true };
+        let identities = Identities::new(trust, Http2::Offered, limits).unwrap();
+        let pairs: Vec<_> = callers.chars().map(|name| (name, pair(name))).collect();
+        let mut seen: Vec<(char, std::sync::Weak<Identity>)> = Vec::new();
+        let mut got = Vec::new();
+        for (name, pair) in pairs {
+            let identity = identities.of(&Credential::X509ClientCertificate(pair)).unwrap();
+            let known = seen.iter().any(|(other, weak)| *other == name && weak.as_ptr() == Arc::as_ptr(&identity));
+            got.push(if known { "known" } else { "new" });
+            seen.push((name, Arc::downgrade(&identity)));
+        }
+        assert_eq!(got.join(" "), expected, "{callers}");
+    }
+
+    /// The same for each name.
+    fn pair(name: char) -> PrivateKeyPair {
+        static PAIRS: std::sync::Mutex<Vec<(char, String, String)>> = std::sync::Mutex::new(Vec::new());
+        let mut pairs = PAIRS.lock().unwrap();
+        if !pairs.iter().any(|(known, ..)| *known == name) {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let certificate = rcgen::CertificateParams::new(vec![name.to_string()]).unwrap().self_signed(&key).unwrap();
+            pairs.push((name, certificate.pem(), key.serialize_pem()));
+        }
+        let (_, certificate, key) = pairs.iter().find(|(known, ..)| *known == name).unwrap();
+        PrivateKeyPair { certificate: certificate.clone(), key: key.clone().into() }
+    }
+}

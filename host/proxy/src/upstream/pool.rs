@@ -128,6 +128,7 @@ impl Pool {
         if !connector.target().is_secure() || self.speaks_http1.load(Ordering::Relaxed) {
             return self.open(connector, tls).await;
         }
+        connector.check()?; // nobody waits behind a probe
         // The wait is limited too: a hundred requests to a dead server must not queue for a hundred timeouts.
         let _guard = tokio::time::timeout(connector.timeout(), self.connecting.lock())
             .await
@@ -327,4 +328,50 @@ async fn http2_handshake(io: UpstreamIo) -> Result<Multiplexed, UpstreamError> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpSocket;
+
+    use super::super::{ServerTrust, Target};
+    use super::*;
+    use crate::tls::ServerVerification;
+
+    /// Goal: while one request tries a server that was taken for dead, the others are refused, not queued behind it.
+    /// Method: a port that refuses, and then one that takes the connection and never says a word of TLS.
+    #[tokio::test]
+    async fn nobody_waits_behind_a_probe() {
+        let limits = Limits {
+            breaker_failures_max: 1,
+            breaker_pause_min: Duration::from_millis(1),
+            connect_timeout: Duration::from_secs(60),
+            ..Limits::default()
+        };
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let target = Target::parse(&format!("https://{}", socket.local_addr().unwrap())).unwrap();
+        let connector = Connector::new(target, None, &limits);
+        let pool = Pool::new(Http2::Offered, &limits);
+        let verification = ServerVerification::new(ServerTrust { ca_data: None, skip_tls_verify: true }).unwrap();
+        let tls = Arc::new(verification.client_config(None).unwrap());
+        let lease = || pool.lease(&connector, &tls, Freshness::Any);
+        assert!(matches!(lease().await, Err(UpstreamError::Unreachable(_))));
+        let listener = socket.listen(16).unwrap();
+
+        let mut probe = Box::pin(lease());
+        let _accepted = loop {
+            tokio::select! {
+                accepted = listener.accept() => break accepted.unwrap(),
+                refused = &mut probe => {
+                    assert!(matches!(refused, Err(UpstreamError::Suspended { .. })));
+                    tokio::task::yield_now().await;
+                    probe = Box::pin(lease());
+                }
+            }
+        };
+        let other = tokio::time::timeout(Duration::from_secs(10), lease()).await.expect("refused at once");
+
+        assert!(matches!(other, Err(UpstreamError::Suspended { .. })));
+    }
 }
