@@ -28,6 +28,11 @@ mod policies;
 mod reload;
 mod startup;
 mod strategies;
+mod upgrade_answers;
+mod upgrade_http2;
+mod upgrade_limits;
+mod upgrades;
+
 mod upstream_breaker;
 mod upstream_failures;
 mod upstream_http2;

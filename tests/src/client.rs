@@ -121,6 +121,14 @@ impl Client {
         self.connection.lock().await.opened_count
     }
 
+    /// Whether the kept connection takes no more requests: the client sends one to find out.
+    pub async fn is_sent_away(&self) -> bool {
+        let mut kept = self.connection.lock().await;
+        let Some(connection) = &mut kept.connection else { return false };
+        let probe = http::Request::get("/").body(Body::Whole(None)).expect("a head that HTTP can carry");
+        !connection.ready().await || connection.send(probe).await.is_err()
+    }
+
     async fn send(&self, request: http::Request<Body>) -> hyper::Result<OpenAnswer> {
         let answer = {
             let mut kept = self.connection.lock().await;

@@ -29,4 +29,6 @@ pub mod process;
 pub mod raw_client;
 pub mod secrets;
 pub mod token_issuer;
+pub mod upgrade_peer;
 pub mod waiting;
+pub mod websocket;

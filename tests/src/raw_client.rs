@@ -49,6 +49,11 @@ impl RawClient {
         let _closed_early = self.stream.flush().await;
     }
 
+    /// Says that nothing more will be written.
+    pub async fn half_close(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Reads until the server closes: the connection must end.
     pub async fn read_to_close(mut self) -> RawAnswer {
         soon("the server closes the connection", async {

@@ -5,9 +5,10 @@
 //! time so that their clients do not all come back at the same moment, and whatever is
 //! left at the deadline is cut.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use witgate_core::BoxFuture;
 
 /// How far the shutdown has come.
@@ -28,7 +29,11 @@ pub struct Drain(watch::Sender<Phase>);
 
 /// The side of whoever has something under way. The gate waits for it to be dropped.
 #[derive(Clone, Debug)]
-pub struct Watcher(watch::Receiver<Phase>);
+pub struct Watcher {
+    phase: watch::Receiver<Phase>,
+    /// The connection's place at the listener: an upgrade outlives the connection's task and keeps it.
+    _place: Option<Arc<OwnedSemaphorePermit>>,
+}
 
 impl Default for Drain {
     fn default() -> Self {
@@ -39,7 +44,7 @@ impl Default for Drain {
 impl Drain {
     /// For one more connection.
     pub fn watcher(&self) -> Watcher {
-        Watcher(self.0.subscribe())
+        Watcher { phase: self.0.subscribe(), _place: None }
     }
 
     /// Whether the shutdown has begun.
@@ -64,6 +69,12 @@ impl Drain {
 const CUT_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Watcher {
+    /// Keeps `place` taken until the last copy is dropped.
+    #[must_use]
+    pub fn holding(&self, place: OwnedSemaphorePermit) -> Self {
+        Self { phase: self.phase.clone(), _place: Some(Arc::new(place)) }
+    }
+
     /// Ends when the shutdown begins.
     pub async fn begun(&mut self) {
         self.reached(|phase| phase != &Phase::Serving).await;
@@ -78,7 +89,7 @@ impl Watcher {
     pub fn stream_end(mut self, share: u8) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             self.begun().await;
-            let phase = *self.0.borrow();
+            let phase = *self.phase.borrow();
             if let Phase::Draining { stream_window } = phase {
                 let wait = stream_window / 255 * u32::from(share);
                 let _ = tokio::time::timeout(wait, self.cut()).await;
@@ -88,7 +99,7 @@ impl Watcher {
 
     async fn reached(&mut self, is_there: fn(&Phase) -> bool) {
         // An error means that the `Drain` itself is gone: then there is nothing left to wait for.
-        let _ = self.0.wait_for(is_there).await;
+        let _ = self.phase.wait_for(is_there).await;
     }
 }
 
@@ -108,6 +119,19 @@ mod tests {
         };
         let (clean, ()) = tokio::join!(drain.run(Duration::from_secs(10)), work);
         assert!(clean);
+    }
+
+    /// Goal: a connection's place is free when nothing of it is left, and not before. Method: two copies, dropped in turn.
+    #[test]
+    fn a_place_is_kept_until_the_last_copy_is_gone() {
+        let places = Arc::new(tokio::sync::Semaphore::new(1));
+        let place = Arc::clone(&places).try_acquire_owned().unwrap();
+        let connection = Drain::default().watcher().holding(place);
+        let upgraded = connection.clone();
+        drop(connection);
+        assert_eq!(places.available_permits(), 0, "the upgrade outlives its connection's task");
+        drop(upgraded);
+        assert_eq!(places.available_permits(), 1);
     }
 
     /// Goal: whatever is left at the deadline is cut. Method: a watcher that only ends when cut.

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use witgate_core::{ClusterName, RequestAttributes, RequestTarget};
 
 use crate::drain::Watcher;
-use crate::forward::{Pending, Upgrade};
+use crate::forward::{Pending, Upgrade, UpgradeForm};
 use crate::gate::Peer;
 use crate::listener::framing::REFUSED;
 use crate::respond::GateError;
@@ -34,6 +34,14 @@ impl Exchange<'_> {
         if let Some(why) = self.parts.headers.get(REFUSED) {
             return bad(why.to_str().unwrap_or("bad framing"));
         }
+        if let Some(wish) = &self.upgrade
+            && !upgrade::is_tunnelled(wish)
+        {
+            return match wish.form {
+                UpgradeForm::Http1 => bad("only upgrades to `websocket` and `SPDY/3.1` are served"),
+                UpgradeForm::ExtendedConnect => bad("only extended CONNECT to `websocket` is served"),
+            };
+        }
         // Methods have a case, verbs have none: `get` would be judged as GET and served as who knows what.
         let method = self.parts.method.as_str();
         let is_odd = method == "TRACK" || method.bytes().any(|byte| byte.is_ascii_lowercase());
@@ -51,10 +59,7 @@ impl Exchange<'_> {
         } else if hosts > 1 || self.names_two_hosts() {
             return bad("`Host` and `:authority` are not the same");
         }
-        if let Some(wish) = &self.upgrade {
-            if !upgrade::is_tunnelled(&wish.protocol) {
-                return bad("only upgrades to `websocket` and `SPDY/3.1` are served");
-            }
+        if self.upgrade.is_some() {
             if !upgrade::is_upgrade_method(&self.parts.method) {
                 return bad("an upgrade is asked for with GET or POST");
             }

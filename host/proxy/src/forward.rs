@@ -31,8 +31,28 @@ pub(crate) struct Pending {
 pub(crate) struct Upgrade {
     /// In lower case: `websocket` or `spdy/3.1`.
     pub(crate) protocol: String,
-    /// The client's connection, once the answer was 101.
+    pub(crate) form: UpgradeForm,
+    /// The client's connection, or its stream, once it was told of success.
     pub(crate) downstream: OnUpgrade,
+}
+
+/// How a client asks for an upgrade, and learns of success.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum UpgradeForm {
+    /// HTTP/1.1's `Connection: Upgrade`.
+    Http1,
+    /// HTTP/2's CONNECT with a `:protocol` (RFC 8441).
+    ExtendedConnect,
+}
+
+impl UpgradeForm {
+    /// The status that says that the tunnel stands.
+    pub(crate) const fn success(self) -> StatusCode {
+        match self {
+            Self::Http1 => StatusCode::SWITCHING_PROTOCOLS,
+            Self::ExtendedConnect => StatusCode::OK,
+        }
+    }
 }
 
 /// As whom a request goes up.

@@ -35,14 +35,14 @@ use crate::body::{Body, RequestBody};
 use crate::caller;
 use crate::drain::Drain;
 use crate::exchange::Exchange;
-use crate::forward::{self, Identity, Upgrade};
+use crate::forward::{self, Identity};
 use crate::gate::Peer;
-use crate::headers;
 use crate::impersonation;
 use crate::limits::Limits;
 use crate::listener::framing::Framed;
 use crate::respond::GateError;
 use crate::route::{self, Route};
+use crate::upgrade;
 use crate::upstream::Target;
 
 /// The API server of every request; the prefix is one that a path could be confused with.
@@ -130,8 +130,7 @@ fn run(written: &[u8], grant: Grant, sent: &Arc<Mutex<Vec<u8>>>, accepted: &Arc<
 
 /// The steps of `gate.rs`, in its order, less those that ask somebody.
 fn prepare(mut request: Request<Incoming>, grant: Grant) -> Result<(Request<RequestBody>, Accepted), GateError> {
-    let upgrade = headers::upgrade_protocol(request.headers())
-        .map(|protocol| Upgrade { protocol, downstream: hyper::upgrade::on(&mut request) });
+    let upgrade = upgrade::wished(&mut request);
     let (parts, body) = request.into_parts();
     let path_and_query = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
     let route = Route::of(&path_and_query);

@@ -26,15 +26,14 @@ use crate::clusters::{self, ListClusters};
 use crate::decision::{DecisionId, DecisionLog};
 use crate::drain::Watcher;
 use crate::exchange::Exchange;
-use crate::forward::{self, Identity, Stream, Upgrade, forward};
-use crate::headers;
+use crate::forward::{self, Identity, Stream, forward};
 use crate::impersonation;
 use crate::limits::Limits;
 use crate::respond::{self, Asked, GateError};
 use crate::route::{self, Route};
 use crate::snapshot::{ClientAuthorization, ClientImpersonation, Cluster, CurrentSnapshot, Snapshot};
 use crate::trail::Trail;
-use crate::upgrade::{Tunnel, upgrade};
+use crate::upgrade::{self, Tunnel, upgrade};
 
 /// The data plane: what every connection shares.
 pub struct Gate {
@@ -72,15 +71,16 @@ impl Gate {
         peer: &Peer,
         drain: &Watcher,
     ) -> Response<Body> {
+        // First, because an extended CONNECT is judged, logged and answered as the GET that it stands for.
+        let upgrade = upgrade::wished(&mut request);
+        let upgrade_form = upgrade.as_ref().map(|wish| wish.form);
         let mut trail = Trail::begin(id, request.method());
-        let upgrade = headers::upgrade_protocol(request.headers())
-            .map(|protocol| Upgrade { protocol, downstream: hyper::upgrade::on(&mut request) });
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
         let path_and_query = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
         let route = Route::of(&path_and_query);
         // Wider than `upgrade`: the listener stops looking at framing behind any such request, one that cannot be read too.
-        let asks_upgrade = parts.headers.contains_key(UPGRADE);
+        let leaves_http = parts.headers.contains_key(UPGRADE) || method == Method::CONNECT;
         let exchange = Exchange { parts, body, upgrade, peer, drain };
         let mut response = match self.serve(&route, exchange, &mut trail).await {
             Ok(response) => {
@@ -101,7 +101,7 @@ impl Gate {
         {
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        if asks_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if leaves_http && upgrade_form.is_none_or(|form| form.success() != response.status()) {
             // The client may have sent bytes of the other protocol already; they are nobody's request.
             forward::close_after(response.headers_mut());
         }
@@ -203,9 +203,10 @@ impl Gate {
         let identity = identify(cluster, exchange.headers(), caller, impersonate, trail).await?;
 
         let drain = exchange.drain.clone();
+        let upgrade_form = exchange.upgrade.as_ref().map(|wish| wish.form);
         let pending = judgement.authorized(exchange.into_pending(target)).map_err(GateError::Denied)?;
-        if attributes.upgrade {
-            let on_close = trail.on_close(Arc::clone(&self.decision_log), StatusCode::SWITCHING_PROTOCOLS);
+        if let Some(form) = upgrade_form {
+            let on_close = trail.on_close(Arc::clone(&self.decision_log), form.success());
             let tunnel = Tunnel { drain, on_close };
             return upgrade(pending, cluster, &identity, in_flight, tunnel, &self.limits).await;
         }

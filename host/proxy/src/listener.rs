@@ -69,12 +69,11 @@ pub async fn serve(listener: TcpListener, tls: Option<CurrentTls>, gate: Arc<Gat
                 continue;
             }
         };
-        let (gate, tls, watcher) = (Arc::clone(&gate), tls.clone(), watcher.clone());
+        let (gate, tls, watcher) = (Arc::clone(&gate), tls.clone(), watcher.holding(place));
         tokio::spawn(async move {
             if let Err(error) = connection(tcp, address, tls, gate, watcher).await {
                 debug!(%error, peer = %address, "connection ended");
             }
-            drop(place);
         });
     }
 }
@@ -180,6 +179,7 @@ fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .max_concurrent_streams(limits.streams_max)

@@ -16,7 +16,7 @@ const COUNT: RangeInclusive<usize> = 1..=1_000_000;
 /// RFC 9113 advises 100 at least; one is enough for a test.
 const STREAMS: RangeInclusive<usize> = 1..=10_000;
 
-/// `listener`, `upstream` and `drain`. Where a problem was reported the default stands in: a problem refuses the file anyway.
+/// `listener`, `upstream`, `upgrade` and `drain`. Where a problem was reported the default stands in: a problem refuses the file anyway.
 pub(super) fn limits(section: &Section<'_>) -> Limits {
     let mut limits = Limits::default();
     if let Some(listener) = section.optional("listener").and_then(|field| field.section()) {
@@ -38,6 +38,12 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
         set_count(&mut limits.identities_max, &upstream, "identitiesMax");
         set_count(&mut limits.in_flight_max, &upstream, "inFlightMax");
         upstream.refuse_rest();
+    }
+    if let Some(upgrade) = section.optional("upgrade").and_then(|field| field.section()) {
+        set(&mut limits.upgrade_idle_timeout, &upgrade, "idleTimeoutMs");
+        set(&mut limits.upgrade_lifetime, &upgrade, "lifetimeMs");
+        set(&mut limits.half_close_grace, &upgrade, "halfCloseGraceMs");
+        upgrade.refuse_rest();
     }
     if let Some(drain) = section.optional("drain").and_then(|field| field.section()) {
         set(&mut limits.drain_deadline, &drain, "deadlineMs");

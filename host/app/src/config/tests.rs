@@ -206,15 +206,17 @@ fn in_a_pod_the_api_server_is_the_pods() {
     assert!(config.notes.iter().any(|note| note.contains("`url` is not used")), "{:?}", config.notes);
 }
 
-/// Goal: a limit that is given is taken, and the others keep their defaults. Method: two of them.
+/// Goal: a limit that is given is taken, and the others keep their defaults. Method: some of each section.
 #[test]
 fn limits_are_read() {
     let folder = Folder::new();
-    let file = folder.write("witgate.yaml", "upstream: { headerTimeoutMs: 250 }\ndrain: { deadlineMs: 5000 }\nlistener: { connectionsMax: 3, streamsMax: 7, idleTimeoutMs: 9, handshakeTimeoutMs: 8, headerReadTimeoutMs: 6 }\n");
+    let file = folder.write("witgate.yaml", "upstream: { headerTimeoutMs: 250 }\ndrain: { deadlineMs: 5000 }\nupgrade: { idleTimeoutMs: 70, lifetimeMs: 80, halfCloseGraceMs: 90 }\nlistener: { connectionsMax: 3, streamsMax: 7, idleTimeoutMs: 9, handshakeTimeoutMs: 8, headerReadTimeoutMs: 6 }\n");
     let limits = Config::load(&file, &|_| None).unwrap().limits;
     let defaults = witgate_proxy::limits::Limits::default();
     assert_eq!(limits.header_timeout, std::time::Duration::from_millis(250));
     assert_eq!(limits.drain_deadline, std::time::Duration::from_secs(5));
+    let of_upgrades = [limits.upgrade_idle_timeout, limits.upgrade_lifetime, limits.half_close_grace];
+    assert_eq!(of_upgrades.map(|limit| limit.as_millis()), [70, 80, 90]);
     assert_eq!(limits.connect_timeout, defaults.connect_timeout);
     assert_eq!((limits.connections_max, limits.streams_max), (3, 7));
     let waits = [limits.header_read_timeout, limits.handshake_timeout, limits.idle_timeout];
