@@ -136,6 +136,14 @@ impl Forwarded {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        // Before the next frame: a stream that always has one must end too.
+        if let Some(drained) = &mut self.ended_by_drain
+            && drained.as_mut().poll(cx).is_ready()
+        {
+            self.ended_by_drain = None;
+            self.close(CloseReason::Drained);
+            return Poll::Ready(Some(Err("the gate is going down".into())));
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
@@ -157,18 +165,11 @@ impl Forwarded {
                 self.close(CloseReason::Completed);
                 Poll::Ready(None)
             }
-            Poll::Pending => self.poll_limits(cx),
+            Poll::Pending => self.poll_idle(cx),
         }
     }
 
-    fn poll_limits(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some(drained) = &mut self.ended_by_drain
-            && drained.as_mut().poll(cx).is_ready()
-        {
-            self.ended_by_drain = None;
-            self.close(CloseReason::Drained);
-            return Poll::Ready(Some(Err("the gate is going down".into())));
-        }
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(idle) = &mut self.idle {
             let limit = idle.limit;
             let sleep = idle.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
