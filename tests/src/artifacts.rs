@@ -39,10 +39,11 @@ fn target_folder() -> PathBuf {
     profile_folder().parent().expect("a profile's folder stands in the target folder").to_owned()
 }
 
-/// `target/debug/` of the running executable, which stands in its `deps/`.
+/// `target/debug/` of the running executable, which stands in its `deps/`, or in its `examples/`.
 fn profile_folder() -> PathBuf {
     let executable = std::env::current_exe().expect("the test executable has a path");
     let folder = executable.parent().expect("an executable stands in a folder");
-    let profile = if folder.ends_with("deps") { folder.parent().expect("`deps` stands in a folder") } else { folder };
+    let is_inside = folder.ends_with("deps") || folder.ends_with("examples");
+    let profile = if is_inside { folder.parent().expect("it stands in a profile's folder") } else { folder };
     profile.to_owned()
 }

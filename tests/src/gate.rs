@@ -146,7 +146,12 @@ impl Gate {
 
     /// The memory that the process holds, in KiB.
     pub fn memory_kib(&self) -> u64 {
-        self.process.memory_kib()
+        self.process.memory_kib("VmRSS")
+    }
+
+    /// The gate's process.
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 
     /// Sends SIGTERM.

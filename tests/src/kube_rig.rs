@@ -1,5 +1,7 @@
 //! A real kube-apiserver, where its rig is on the machine: one for all tests of the process.
 
+mod tar;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
@@ -22,6 +24,7 @@ const PORTS: u16 = 5;
 /// A running rig.
 pub struct KubeRig {
     variables: BTreeMap<String, String>,
+    containers_have_tar: Result<(), &'static str>,
     /// Ends the rig when its standard input does, however this process ends.
     _watchdog: Child,
 }
@@ -47,9 +50,14 @@ impl KubeRig {
         let script = scripts.into_iter().find(|script| script.is_file()).ok_or("there is no `rig` script")?;
         let folder = tempfile::TempDir::with_prefix("witgate-kube-rig-").unwrap().keep();
         let watchdog = watchdog(&script, &folder);
+        let kubelet = tar::kubelet_with_tar(&script, &folder);
         let mut complaints = String::new();
         for port in free_ports().take(5) {
-            let started = Command::new(&script)
+            let mut command = Command::new(&script);
+            if let Ok(kubelet) = &kubelet {
+                command.env("FAKE_KUBELET", kubelet);
+            }
+            let started = command
                 .args(["start", "--audit", "--big", &BIG_COUNT.to_string(), "-p", &port.to_string(), "-d"])
                 .arg(&folder)
                 .env("KUBE_RIG_HOME", &home)
@@ -61,7 +69,7 @@ impl KubeRig {
                 for name in variables.keys().filter(|name| name.starts_with("RIG_TOKEN_")) {
                     secrets::register(name, variables.get(name).expect("just listed"));
                 }
-                return Ok(Self { variables, _watchdog: watchdog });
+                return Ok(Self { variables, containers_have_tar: kubelet.map(|_| ()), _watchdog: watchdog });
             }
             complaints.push_str(&String::from_utf8_lossy(&started.stderr));
             if !complaints.contains("is taken") {
@@ -98,6 +106,22 @@ impl KubeRig {
         let log = fs::read_to_string(Path::new(self.variable("RIG_LOGS")).join("audit.jsonl")).unwrap();
         let events = log.lines().filter(|line| line.contains(part)).filter_map(|line| serde_json::from_str(line).ok());
         events.filter(|event: &Value| event["requestURI"].as_str().is_some_and(|uri| uri.contains(part))).collect()
+    }
+
+    /// What the fake kubelet says of the streams whose request contains `part`: method, target and protocol of each.
+    pub fn kubelet_streams(&self, part: &str) -> Vec<String> {
+        let log = fs::read_to_string(Path::new(self.variable("RIG_LOGS")).join("fake-kubelet.log")).unwrap();
+        log.lines().filter(|line| line.contains(" UPGRADE ") && line.contains(part)).map(str::to_owned).collect()
+    }
+
+    /// Whether its containers have the `tar` that `kubectl cp` asks for, or why not.
+    pub fn containers_have_tar(&self) -> Result<(), &'static str> {
+        self.containers_have_tar
+    }
+
+    /// The file that it names so: `RIG_CERT_BOB` is bob's certificate.
+    pub fn file_of(&self, name: &str) -> String {
+        fs::read_to_string(self.variable(name)).unwrap()
     }
 
     fn variable(&self, name: &str) -> &str {

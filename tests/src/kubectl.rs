@@ -1,7 +1,7 @@
 //! Real kubectl, where it is on the machine.
 
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -11,6 +11,16 @@ use crate::process::{Ended, Process};
 /// kubectl with one cluster and one user. It has a home of its own, so that nothing of the machine's user counts.
 pub struct Kubectl {
     home: TempDir,
+    environment: Vec<(&'static str, &'static str)>,
+}
+
+/// How kubectl carries streams: `exec`, `attach`, `cp` and `port-forward`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transport {
+    /// WebSocket, by GET; with SPDY after a refusal.
+    WebSocket,
+    /// SPDY/3.1, by POST.
+    Spdy,
 }
 
 impl Kubectl {
@@ -28,7 +38,20 @@ impl Kubectl {
             "contexts": [{ "name": "gate", "context": { "cluster": "gate", "user": "caller" } }],
         });
         std::fs::write(home.path().join("config"), configuration.to_string()).unwrap(); // JSON is YAML
-        Ok(Self { home })
+        Ok(Self { home, environment: Vec::new() })
+    }
+
+    /// The same kubectl, told how to carry streams.
+    #[must_use]
+    pub fn by(mut self, transport: Transport) -> Self {
+        let websockets = match transport {
+            Transport::WebSocket => "true",
+            Transport::Spdy => "false",
+        };
+        for name in ["KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS"] {
+            self.environment.push((name, websockets));
+        }
+        self
     }
 
     /// Runs it to its end.
@@ -48,6 +71,34 @@ impl Kubectl {
         Process::start(&mut self.command(arguments))
     }
 
+    /// Starts it; what it reads from its standard input is what the test writes.
+    pub fn start_with_input(&self, arguments: &[&str]) -> (Process, ChildStdin) {
+        Process::start_with_input(&mut self.command(arguments))
+    }
+
+    /// Starts it on a terminal of `columns` × `rows`, on which the test types; an error where no terminal can be had.
+    /// Both of its outputs come out of the terminal.
+    pub fn start_on_terminal(
+        &self,
+        columns: u16,
+        rows: u16,
+        arguments: &[&str],
+    ) -> Result<(Process, ChildStdin), &'static str> {
+        let version = Command::new("script").arg("--version").output();
+        if !version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("util-linux")) {
+            return Err("there is no `script` of util-linux, which makes a terminal");
+        }
+        let line = format!("stty columns {columns} rows {rows}; exec kubectl {}", arguments.join(" "));
+        let mut command = Command::new("script");
+        self.prepare(&mut command).args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        Ok(Process::start_with_input(&mut command))
+    }
+
+    /// Its home, where it runs.
+    pub fn folder(&self) -> PathBuf {
+        self.home.path().to_owned()
+    }
+
     /// A file for `-f`.
     pub fn file(&self, name: &str, text: &str) -> String {
         let path = self.home.path().join(name);
@@ -56,13 +107,18 @@ impl Kubectl {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let home: &Path = self.home.path();
         let mut command = Command::new("kubectl");
-        command.args(arguments).env("HOME", home).env("KUBECONFIG", home.join("config")).current_dir(home);
+        self.prepare(&mut command).args(arguments);
+        command
+    }
+
+    fn prepare<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let home: &Path = self.home.path();
+        command.env("HOME", home).env("KUBECONFIG", home.join("config")).current_dir(home);
         for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
             command.env_remove(proxy);
         }
-        command
+        command.envs(self.environment.iter().copied())
     }
 }
 

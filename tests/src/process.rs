@@ -1,6 +1,7 @@
 //! A child process: its output collected, its end awaited, itself gone when the test is.
 
-use std::process::{Command, ExitStatus, Stdio};
+use std::fs;
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 
 use tokio::sync::watch;
 
@@ -31,24 +32,52 @@ pub struct Ended {
 impl Process {
     /// Starts `command` with nothing on its standard input.
     pub fn start(command: &mut Command) -> Self {
+        Self::start_with(command, Stdio::null()).0
+    }
+
+    /// Starts `command`; what it reads from its standard input is what the test writes.
+    pub fn start_with_input(command: &mut Command) -> (Self, ChildStdin) {
+        let (process, input) = Self::start_with(command, Stdio::piped());
+        (process, input.expect("piped"))
+    }
+
+    fn start_with(command: &mut Command, input: Stdio) -> (Self, Option<ChildStdin>) {
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()));
         let stdout = Output::collect(child.stdout.take().expect("piped"));
         let stderr = Output::collect(child.stderr.take().expect("piped"));
-        let pid = child.id();
+        let (pid, input) = (child.id(), child.stdin.take());
         let (ended, exited) = watch::channel(None);
         // A thread and not a task: a runtime that ends must not wait for a process that does not.
         std::thread::spawn(move || ended.send(Some(child.wait().expect("the child is ours"))));
-        Self { pid, exited, stdout, stderr }
+        (Self { pid, exited, stdout, stderr }, input)
+    }
+
+    /// What Linux counts for the process in KiB: a field of its `status`, such as `VmRSS`.
+    pub fn memory_kib(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let count = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        count.unwrap_or_else(|| panic!("no {field} in {status}"))
+    }
+
+    /// Lets Linux count the peak of its resident memory (`VmHWM`) from now on.
+    pub fn forget_memory_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.pid), "5").unwrap();
     }
 
     /// Runs `command` to its end.
     pub async fn run(command: &mut Command) -> Ended {
-        let mut process = Self::start(command);
+        Self::start(command).ended().await
+    }
+
+    /// Waits for its end, and reads what it left.
+    pub async fn ended(self) -> Ended {
+        let mut process = self;
         let status = process.exit_status().await;
         process.finish_output();
         Ended { code: status.code(), stdout: process.stdout.text(), stderr: process.stderr.text() }
@@ -64,13 +93,6 @@ impl Process {
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         self.exited.borrow().is_some()
-    }
-
-    /// The memory that it holds, in KiB.
-    pub fn memory_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the process runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// Sends it SIGTERM.
