@@ -16,6 +16,8 @@ use witgate_core::{CallError, Digest, Limit, PluginName, SecretStore};
 
 use crate::Limits;
 use crate::call_clock::CallClock;
+use crate::capability::http::HttpState;
+use crate::capability::http::send::Outbound;
 use crate::capability::log::{CallLog, PluginLog};
 use crate::capability::wasi::Surroundings;
 use crate::host::Shared;
@@ -30,6 +32,8 @@ pub(crate) struct Runner {
     permits: Semaphore,
     log: Arc<PluginLog>,
     secrets: Arc<dyn SecretStore>,
+    /// Where it may send HTTP requests; none where nowhere.
+    outbound: Option<Arc<Outbound>>,
     /// Keeps the engine's clock going for as long as anything can be called.
     host: Arc<Shared>,
 }
@@ -70,12 +74,13 @@ impl Runner {
         digest: Digest,
         limits: Limits,
         secrets: Arc<dyn SecretStore>,
+        outbound: Option<Arc<Outbound>>,
         host: Arc<Shared>,
     ) -> Self {
         // A u32 fits a usize on every target that the engine has.
         let permits = Semaphore::new(limits.concurrency_max.get() as usize);
         let log = Arc::new(PluginLog::new(name.clone()));
-        Self { name, digest, limits, permits, log, secrets, host }
+        Self { name, digest, limits, permits, log, secrets, outbound, host }
     }
 
     /// Begins a call of a policy.
@@ -98,13 +103,15 @@ impl Runner {
     fn begin_within(&self, given: Duration, secrets: SecretStores) -> Result<Call<'_>, CallError> {
         let permit = self.permits.try_acquire().map_err(|_full| self.saturated())?;
         let deadline = Deadline { clock: Arc::new(CallClock::begin()), given };
+        let log = Arc::new(CallLog::new(Arc::clone(&self.log)));
         let sandbox = Sandbox {
             deadline: deadline.clone(),
             budget: Budget::new(self.limits.memory_bytes_max),
-            log: Arc::new(CallLog::new(Arc::clone(&self.log))),
             secrets,
             surroundings: Surroundings::STILL,
             wasi: None,
+            http: HttpState::new(self.outbound.clone(), Arc::clone(&log)),
+            log,
         };
         let mut store = Store::new(&self.host.engine, sandbox);
         store.limiter(|sandbox| &mut sandbox.budget);

@@ -13,13 +13,16 @@ use witgate_core::{BoxError, CallError, Digest, PluginName};
 
 use crate::bindings::{policy, strategy};
 use crate::call::{Call, Runner};
-use crate::capability::wasi;
+use crate::capability::http::send::Outbound;
+use crate::capability::{http, wasi};
 use crate::compiled_cache::{CacheDirectoryError, CompiledCache};
 use crate::contract::{PluginKind, Wasi, inspect};
 use crate::sandbox::Sandbox;
 use crate::start_state::{Linked, StartState};
 use crate::ticker::Ticker;
-use crate::{Isolation, LoadError, LoadedPlugin, PluginSource, WasmPolicy, WasmStrategy, compiler, engine};
+use crate::{
+    Grants, Isolation, LoadError, LoadedPlugin, OutboundHost, PluginSource, WasmPolicy, WasmStrategy, compiler, engine,
+};
 
 /// Runs plug-ins. Cheap to clone; what it loaded keeps it alive.
 #[derive(Clone)]
@@ -92,8 +95,9 @@ impl Host {
             Isolation::Reused => return Err(LoadError::NotIsolated { plugin: source.name }),
         }
         let PluginSource { name, bytes, settings, limits, grants, mode, isolation: _ } = source;
-        let (digest, plugin) = self.link(name.clone(), bytes, !grants.outbound_hosts.is_empty()).await?;
-        let runner = Runner::new(name, digest, limits, grants.secrets, Arc::clone(&self.0));
+        let Grants { secrets, outbound_hosts } = grants;
+        let (digest, plugin, outbound) = self.link(name.clone(), bytes, outbound_hosts).await?;
+        let runner = Runner::new(name, digest, limits, secrets, outbound, Arc::clone(&self.0));
         let settings: Arc<str> = settings.to_string().into();
         match plugin {
             LinkedPlugin::Policy(linked, wasi) => {
@@ -112,8 +116,8 @@ impl Host {
         &self,
         name: PluginName,
         bytes: Arc<[u8]>,
-        outbound: bool,
-    ) -> Result<(Digest, LinkedPlugin), LoadError> {
+        outbound_hosts: Vec<OutboundHost>,
+    ) -> Result<(Digest, LinkedPlugin, Option<Arc<Outbound>>), LoadError> {
         // Loading may wait; never closed, so this cannot fail.
         let _permit = self.0.compilations.acquire().await;
         let shared = Arc::clone(&self.0);
@@ -122,7 +126,10 @@ impl Host {
         let linked = tokio::task::spawn_blocking(move || {
             let _entered = span.enter();
             let digest = Digest::of(&bytes);
-            shared.link(&plugin, &bytes, digest, outbound).map(|linked| (digest, linked))
+            let goes_out = !outbound_hosts.is_empty();
+            let linked = shared.link(&plugin, &bytes, digest, goes_out)?;
+            let outbound = goes_out.then(|| Arc::new(Outbound::new(outbound_hosts)));
+            Ok((digest, linked, outbound))
         });
         // A panic of the compiler is this plug-in's failure, not ours.
         linked.await.map_err(|error| LoadError::CompilerFailed { plugin: name, source: error.into() })?
@@ -209,6 +216,7 @@ fn policy_linker(engine: &Engine) -> wasmtime::Result<Linker<Sandbox>> {
 fn strategy_linker(engine: &Engine) -> wasmtime::Result<Linker<Sandbox>> {
     let mut linker = Linker::new(engine);
     wasi::link(&mut linker)?;
+    http::link(&mut linker)?;
     strategy::Strategy::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox: &mut Sandbox| sandbox)?;
     Ok(linker)
 }

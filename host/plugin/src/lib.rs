@@ -4,7 +4,8 @@
 //! link-checked and configured, or refused with the reason. The loaded plug-in implements a trait of
 //! `witgate-core`, so that whoever asks a policy does not know how one is run.
 //!
-//! This crate knows neither of folders, files beside a component and reloads, nor of HTTP.
+//! This crate knows neither of folders, files beside a component and reloads, nor of HTTP's server side. Its client side is
+//! one capability, `capability/http`.
 //!
 //! Promise: every call ends within its plug-in's deadline, in a fresh instance, whatever the guest
 //! does; and every way to fail is a [`CallError`](witgate_core::CallError), never an answer.
@@ -31,6 +32,8 @@ mod start_state;
 mod strategy;
 mod ticker;
 
+pub use capability::http::address::{AddressRange, InvalidAddressRange};
+pub use capability::http::allow_list::{InvalidAuthorities, InvalidOrigin, OutboundHost};
 pub use compiled_cache::CacheDirectoryError;
 pub use contract::PluginKind;
 pub use host::{Host, HostConfig, HostError};

@@ -97,14 +97,6 @@ pub enum LoadError {
         /// The interfaces, with their versions.
         imports: String,
     },
-    /// Something of the outside that the sidecar would grant, if it could be had.
-    #[error("plug-in `{plugin}` imports {imports}, which this version of witgate does not provide")]
-    NotProvided {
-        /// Which plug-in.
-        plugin: PluginName,
-        /// The interfaces, with their versions.
-        imports: String,
-    },
     /// The right names with other types behind them.
     #[error("plug-in `{plugin}` does not fit the contract auth@0.1.0")]
     Mismatch {

@@ -6,6 +6,7 @@ use wasmtime::ResourceLimiter;
 use witgate_core::{Limit, SecretStore};
 
 use crate::call::Deadline;
+use crate::capability::http::HttpState;
 use crate::capability::log::CallLog;
 use crate::capability::wasi::{Surroundings, WasiState};
 use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
@@ -21,6 +22,8 @@ pub(crate) struct Sandbox {
     pub(crate) surroundings: Surroundings,
     /// Made when the guest first asks for WASI; most never do.
     pub(crate) wasi: Option<Box<WasiState>>,
+    /// What it may send. Nothing, unless a sidecar says so.
+    pub(crate) http: HttpState,
 }
 
 /// The secrets that one call may ask for.

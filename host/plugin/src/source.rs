@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use witgate_core::{BoxFuture, PluginName, PolicyMode, Redacted, SecretError, SecretStore};
 
-use crate::Limits;
+use crate::{Limits, OutboundHost};
 
 /// A plug-in that is to be loaded.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ pub struct Grants {
     /// The sidecar's own secrets.
     pub secrets: Arc<dyn SecretStore>,
     /// Where it may send HTTP requests.
-    pub outbound_hosts: Vec<String>,
+    pub outbound_hosts: Vec<OutboundHost>,
 }
 
 /// What one call may see of another.

@@ -32,7 +32,7 @@ impl WasmStrategy {
 
     async fn call_credential(
         &self,
-        cluster: &ClusterDetails,
+        details: &ClusterDetails,
         secrets: &Arc<dyn SecretStore>,
         request_auth: &RequestAuth,
         caller: Option<&UserInfo>,
@@ -41,12 +41,13 @@ impl WasmStrategy {
         for entry in request_auth.entries() {
             call.store.data().log.hide(entry.value.clone());
         }
-        let cluster = lower_cluster(cluster);
+        let cluster = lower_cluster(details);
         let entries: Vec<_> = request_auth.entries().iter().map(lower_entry).collect();
         let caller = caller.map(lower_user);
         let answer = call.deadline.bound(async {
             let instance = self.start.instance(&mut call.store).await?;
             call.store.data_mut().enter(Surroundings::Real);
+            call.store.data_mut().http.open(Some(details));
             let strategy = instance.witgate_auth_authentication_strategy();
             strategy.call_get_credential(&mut call.store, &cluster, &entries, caller.as_ref()).await
         });
@@ -63,6 +64,7 @@ impl WasmStrategy {
         let answer = call.deadline.bound(async {
             let instance = self.start.instance(&mut call.store).await?;
             call.store.data_mut().enter(Surroundings::Real);
+            call.store.data_mut().http.open(None);
             let strategy = instance.witgate_auth_authentication_strategy();
             strategy.call_present_auth_metadata(&mut call.store, &entries).await
         });
@@ -76,6 +78,7 @@ impl WasmStrategy {
         let answer = call.deadline.bound(async {
             let instance = self.start.instance(&mut call.store).await?;
             call.store.data_mut().enter(Surroundings::Real);
+            call.store.data_mut().http.open(None);
             let strategy = instance.witgate_auth_authentication_strategy();
             strategy.call_validate_cluster(&mut call.store, &entries).await
         });

@@ -4,14 +4,16 @@
 //! WebAssembly; [`HostLoader`] is the one implementation that serves.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::io::AsyncReadExt as _;
 use witgate_core::{BoxFuture, PluginName};
-use witgate_plugin::{Grants, Host, LoadedPlugin, PluginSource};
+use witgate_plugin::{Grants, Host, LoadedPlugin, OutboundHost, PluginSource};
 
 use super::Plugin;
-use super::sidecar::Sidecar;
+use super::sidecar::{OutboundGrant, Sidecar};
 use crate::secrets::ClusterSecrets;
 
 /// Makes plug-ins callable.
@@ -64,7 +66,14 @@ impl Load for HostLoader {
             let Source { name, bytes, sidecar } = source;
             let Sidecar { settings, outbound_hosts, secrets, limits, isolation, sha256: _, mode } = sidecar;
             let secrets = ClusterSecrets::new(&secrets, &self.environment).context("its sidecar's `secrets`")?;
-            let grants = Grants { secrets: Arc::new(secrets), outbound_hosts };
+            let mut granted = Vec::new();
+            for OutboundGrant { host, ca_file } in outbound_hosts {
+                granted.push(match ca_file {
+                    None => host,
+                    Some(file) => believing(host, &file).await?,
+                });
+            }
+            let grants = Grants { secrets: Arc::new(secrets), outbound_hosts: granted };
             let mode = mode.unwrap_or_default();
             let source = PluginSource { name, bytes, settings, limits, grants, mode, isolation };
             let loaded = self.host.load(source).await?;
@@ -77,6 +86,26 @@ impl Load for HostLoader {
         })
     }
 }
+
+/// The host, with the authorities of `file` instead of the system's.
+async fn believing(host: OutboundHost, file: &Path) -> anyhow::Result<OutboundHost> {
+    let context = || format!("`caFile` of `outboundHosts`, {}", file.display());
+    let mut pem = String::new();
+    let read = async {
+        // Asked before it is opened: opening a pipe would wait for a writer.
+        anyhow::ensure!(tokio::fs::metadata(file).await?.is_file(), "is not a regular file");
+        let file = tokio::fs::File::open(file).await?;
+        file.take(CA_FILE_BYTES_MAX + 1).read_to_string(&mut pem).await?;
+        let within = u64::try_from(pem.len()).is_ok_and(|length| length <= CA_FILE_BYTES_MAX);
+        anyhow::ensure!(within, "is larger than {CA_FILE_BYTES_MAX} bytes");
+        Ok(())
+    };
+    read.await.with_context(context)?;
+    host.with_certificate_authorities(&pem).with_context(context)
+}
+
+/// The largest file that is taken as certificate authorities: the system's own bundle has some 200 KiB.
+const CA_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Not what it holds: the environment is nobody's business.
 impl fmt::Debug for HostLoader {

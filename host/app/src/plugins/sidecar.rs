@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use witgate_core::{Digest, PolicyMode};
-use witgate_plugin::{Isolation, Limits, PluginKind};
+use witgate_plugin::{AddressRange, Isolation, Limits, OutboundHost, PluginKind};
 
 use crate::config::SecretSource;
 
@@ -21,7 +21,7 @@ pub(crate) struct Sidecar {
     /// Given to `configure`, as JSON.
     pub(crate) settings: Value,
     /// Origins that a strategy may call; `cluster` is the API server of the cluster at hand.
-    pub(crate) outbound_hosts: Vec<String>,
+    pub(crate) outbound_hosts: Vec<OutboundGrant>,
     /// What the plug-in may ask for by name, beside its cluster's secrets.
     pub(crate) secrets: BTreeMap<String, SecretSource>,
     /// What one call may spend.
@@ -57,6 +57,15 @@ impl Sidecar {
         let limits = Limits::new(1000, 64, 512).expect("1 s, 64 MiB and 512 calls are within bounds");
         Self { limits, ..Self::default() }
     }
+}
+
+/// A server that a strategy may call.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OutboundGrant {
+    /// Which, and at which addresses.
+    pub(crate) host: OutboundHost,
+    /// The authorities that its certificate must chain to, instead of the system's; read when the plug-in is loaded.
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// The SHA-256 that a component must have, as 64 lower-case hexadecimal digits.
@@ -147,7 +156,7 @@ impl Reader<'_> {
         sidecar
     }
 
-    fn outbound_hosts(&mut self, value: Value) -> Vec<String> {
+    fn outbound_hosts(&mut self, value: Value) -> Vec<OutboundGrant> {
         let Value::Array(items) = value else {
             self.wrong(
                 "outboundHosts",
@@ -163,18 +172,65 @@ impl Reader<'_> {
                 &format!("at most {OUTBOUND_HOSTS_MAX} origins"),
             );
         }
-        let mut origins = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            match item.as_str().and_then(origin) {
-                Some(origin) => origins.push(origin),
-                None => self.wrong(
-                    &format!("outboundHosts[{index}]"),
-                    &show(item),
-                    "`https://HOST[:PORT]`, `http://HOST[:PORT]` or `cluster`",
-                ),
+        items.into_iter().enumerate().filter_map(|(index, item)| self.outbound_host(index, item)).collect()
+    }
+
+    /// An origin, or an origin with what else is granted of it.
+    fn outbound_host(&mut self, index: usize, item: Value) -> Option<OutboundGrant> {
+        const ORIGIN: &str = "`https://HOST[:PORT]`, `http://HOST[:PORT]` or `cluster`";
+        let at = format!("outboundHosts[{index}]");
+        let fields = match item {
+            Value::Object(fields) => fields,
+            origin => {
+                let host = origin.as_str().and_then(|text| OutboundHost::parse(text).ok());
+                if host.is_none() {
+                    self.wrong(&at, &show(&origin), ORIGIN);
+                }
+                return host.map(|host| OutboundGrant { host, ca_file: None });
+            }
+        };
+        let mut fields = self.mapping(&format!("`{at}`"), Value::Object(fields), OUTBOUND_KEYS)?;
+        let origin = fields.remove("origin").unwrap_or(Value::Null);
+        // Of the cluster at hand its own configuration says all this.
+        let host = origin.as_str().and_then(|text| OutboundHost::parse(text).ok()).filter(|host| !host.is_cluster());
+        if host.is_none() {
+            self.wrong(&format!("{at}.origin"), &show(&origin), "`https://HOST[:PORT]` or `http://HOST[:PORT]`");
+        }
+        let addresses = self.addresses(&at, fields.remove("addresses"));
+        let ca_file = match fields.remove("caFile") {
+            None => None,
+            Some(Value::String(path)) if !path.is_empty() => Some(self.folder.join(path)),
+            Some(other) => {
+                self.wrong(&format!("{at}.caFile"), &show(&other), "the path of a file of PEM certificates");
+                None
+            }
+        };
+        host.map(|host| OutboundGrant { host: host.with_addresses(addresses), ca_file })
+    }
+
+    fn addresses(&mut self, at: &str, value: Option<Value>) -> Vec<AddressRange> {
+        const EXPECTED: &str = "a list of ranges such as `10.0.0.0/8`, `fd00::/8` or `10.1.2.3`";
+        let at = format!("{at}.addresses");
+        let items = match value {
+            None => return Vec::new(),
+            Some(Value::Array(items)) if items.len() <= ADDRESSES_MAX => items,
+            Some(Value::Array(items)) => {
+                self.wrong(&at, &format!("{} long", items.len()), &format!("at most {ADDRESSES_MAX} ranges"));
+                return Vec::new();
+            }
+            Some(other) => {
+                self.wrong(&at, &show(&other), EXPECTED);
+                return Vec::new();
+            }
+        };
+        let mut ranges = Vec::new();
+        for item in items {
+            match item.as_str().and_then(|text| text.parse().ok()) {
+                Some(range) => ranges.push(range),
+                None => self.wrong(&at, &show(&item), EXPECTED),
             }
         }
-        origins
+        ranges
     }
 
     fn secrets(&mut self, value: Value) -> BTreeMap<String, SecretSource> {
@@ -215,7 +271,7 @@ impl Reader<'_> {
     }
 
     /// The limits that stand there; the others are the defaults, with more time for what goes out.
-    fn limits(&mut self, value: Value, outbound_hosts: &[String]) -> Limits {
+    fn limits(&mut self, value: Value, outbound_hosts: &[OutboundGrant]) -> Limits {
         let mut deadline_ms = if outbound_hosts.is_empty() { DEADLINE_MS } else { OUTBOUND_DEADLINE_MS };
         let (mut memory_mib, mut concurrency) = (MEMORY_MIB, CONCURRENCY);
         for (key, value) in self.mapping("`limits`", value, LIMIT_KEYS).unwrap_or_default() {
@@ -284,18 +340,6 @@ impl Reader<'_> {
     }
 }
 
-/// An origin in its canonical form, or `cluster`.
-fn origin(text: &str) -> Option<String> {
-    if text == "cluster" {
-        return Some(text.to_owned());
-    }
-    let uri: http::Uri = text.parse().ok()?;
-    let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme))?;
-    let authority = uri.authority().filter(|authority| !authority.as_str().contains(['@', '*']))?;
-    let bare = ["", "/"].contains(&uri.path()) && uri.query().is_none() && !text.contains('#');
-    (bare && !authority.host().is_empty()).then(|| format!("{scheme}://{}", authority.as_str().to_ascii_lowercase()))
-}
-
 /// A value as it stands in the file, as far as it is short.
 fn show(value: &Value) -> String {
     const SHOWN_CHARS_MAX: usize = 60;
@@ -329,7 +373,10 @@ fn list(keys: &[&str]) -> String {
 
 const KEYS: &[&str] = &["settings", "outboundHosts", "secrets", "limits", "isolation", "sha256", "mode"];
 const LIMIT_KEYS: &[&str] = &["deadlineMs", "memoryMiB", "concurrency"];
+const OUTBOUND_KEYS: &[&str] = &["origin", "addresses", "caFile"];
 const OUTBOUND_HOSTS_MAX: usize = 64;
+/// Ranges of addresses of one of them.
+const ADDRESSES_MAX: usize = 64;
 
 const DEADLINE_MS: u64 = 50;
 /// For strategies that go out: they wait for others.
@@ -349,7 +396,10 @@ mod tests {
     fn every_key_is_read() {
         let text = r#"
             settings: { groups: [dev], deep: { n: 1 } }
-            outboundHosts: ["https://STS.eu-west-1.amazonaws.com/", cluster]
+            outboundHosts:
+              - https://STS.eu-west-1.amazonaws.com/
+              - cluster
+              - { origin: "https://sts.internal:8443", addresses: [10.0.0.0/8], caFile: ca.pem }
             secrets: { client-secret: { file: secret.txt }, other: { env: OTHER } }
             limits: { deadlineMs: 70, memoryMiB: 32, concurrency: 8 }
             isolation: reused
@@ -358,7 +408,17 @@ mod tests {
         "#;
         let sidecar = Sidecar::parse(Path::new("policies/x.yaml"), text).unwrap();
         assert_eq!(sidecar.settings, serde_json::json!({ "groups": ["dev"], "deep": { "n": 1 } }));
-        assert_eq!(sidecar.outbound_hosts, ["https://sts.eu-west-1.amazonaws.com", "cluster"]);
+        let host = |text: &str| OutboundHost::parse(text).unwrap();
+        let range = "10.0.0.0/8".parse().unwrap();
+        let expected = [
+            OutboundGrant { host: host("https://sts.eu-west-1.amazonaws.com"), ca_file: None },
+            OutboundGrant { host: host("cluster"), ca_file: None },
+            OutboundGrant {
+                host: host("https://sts.internal:8443").with_addresses([range]),
+                ca_file: Some("policies/ca.pem".into()),
+            },
+        ];
+        assert_eq!(sidecar.outbound_hosts, expected);
         assert_eq!(sidecar.secrets["client-secret"], SecretSource::File("policies/secret.txt".into()));
         assert_eq!(sidecar.secrets["other"], SecretSource::Env("OTHER".into()));
         assert_eq!(sidecar.limits, Limits::new(70, 32, 8).unwrap());
@@ -433,7 +493,23 @@ mod tests {
             "x.yaml: `outboundHosts` is `\"cluster\"`: expected a list of origins such as \
              `https://sts.eu-west-1.amazonaws.com`",
         );
-        for host in ["sts.amazonaws.com", "https://x/path", "ftp://x", "https://u:p@x", "https://*.x", "https://x?q"] {
+        check(
+            "outboundHosts: [{ origin: cluster, addresses: [10.0.0.1/8], caFile: 7, ca: x }]",
+            "x.yaml: `outboundHosts[0]` has the unknown key `ca`: known are `origin`, `addresses`, `caFile`; \
+             x.yaml: `outboundHosts[0].origin` is `\"cluster\"`: expected `https://HOST[:PORT]` or `http://HOST[:PORT]`; \
+             x.yaml: `outboundHosts[0].addresses` is `\"10.0.0.1/8\"`: expected a list of ranges such as `10.0.0.0/8`, \
+             `fd00::/8` or `10.1.2.3`; \
+             x.yaml: `outboundHosts[0].caFile` is `7`: expected the path of a file of PEM certificates",
+        );
+        for host in [
+            "sts.amazonaws.com",
+            "http://2130706433",
+            "https://x/path",
+            "ftp://x",
+            "https://u:p@x",
+            "https://*.x",
+            "https://x?q",
+        ] {
             check(
                 &format!("outboundHosts: [\"{host}\"]"),
                 &format!(

@@ -125,6 +125,13 @@ pub(crate) struct WasiState {
     table: ResourceTable,
 }
 
+impl WasiState {
+    /// Where the handles of all capabilities are.
+    pub(crate) const fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+}
+
 impl Sandbox {
     /// Goes on in other surroundings. Handles that the guest holds stay good.
     pub(crate) fn enter(&mut self, surroundings: Surroundings) {
@@ -133,16 +140,21 @@ impl Sandbox {
             state.context = surroundings.context(&self.log);
         }
     }
+
+    /// WASI's side, made now where the guest has not asked before.
+    pub(crate) fn make_wasi(&mut self) -> &mut WasiState {
+        let Self { wasi, surroundings, log, .. } = self;
+        wasi.get_or_insert_with(|| {
+            let mut table = ResourceTable::new();
+            table.set_max_capacity(RESOURCES_MAX);
+            Box::new(WasiState { context: surroundings.context(log), table })
+        })
+    }
 }
 
 impl WasiView for Sandbox {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let Self { wasi, surroundings, log, .. } = self;
-        let state = wasi.get_or_insert_with(|| {
-            let mut table = ResourceTable::new();
-            table.set_max_capacity(RESOURCES_MAX);
-            Box::new(WasiState { context: surroundings.context(log), table })
-        });
+        let state = self.make_wasi();
         WasiCtxView { ctx: &mut state.context, table: &mut state.table }
     }
 }

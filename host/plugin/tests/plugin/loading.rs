@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use witgate_core::{AuthenticationStrategy, CallError, Metadata};
-use witgate_plugin::{Grants, Isolation, Limits, LoadError, PluginSource};
+use witgate_plugin::{Grants, Isolation, Limits, LoadError, OutboundHost, PluginSource};
 
 use crate::guest::{ALLOW, Guest, chain, host, source};
 
@@ -109,7 +109,7 @@ async fn a_sidecar_that_does_not_fit_is_refused() {
     let error = load_error(PluginSource { isolation: Isolation::Reused, ..source("x", Arc::clone(&policy)) }).await;
     assert!(error.to_string().contains("`isolation: reused`"), "{error}");
 
-    let grants = Grants { outbound_hosts: vec!["https://idp.example".into()], ..Grants::none() };
+    let grants = Grants { outbound_hosts: vec![OutboundHost::parse("https://idp.example").unwrap()], ..Grants::none() };
     let error = load_error(PluginSource { grants, ..source("x", policy) }).await;
     assert!(error.to_string().contains("`outboundHosts`, which only strategies have"), "{error}");
 }
