@@ -28,6 +28,7 @@ mod kubernetes_route;
 mod limits_downstream;
 mod listener;
 mod no_credential;
+mod outbound;
 mod policies;
 mod reload;
 mod startup;

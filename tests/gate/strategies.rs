@@ -87,6 +87,42 @@ async fn secrets_reach_only_the_strategy_of_their_cluster() {
     assert_eq!(told, expected.map(|text| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()));
 }
 
+/// A plug-in finds its own secrets, as they are at each call, and no other plug-in's.
+#[tokio::test]
+async fn a_sidecars_secrets_reach_only_its_own_plugin() {
+    let api_server = ApiServer::start().await;
+    let (first, second, other) = (secret("file's secret"), secret("file's next secret"), secret("other plug-in's"));
+    let probe = |name: &str, secrets: serde_json::Value| {
+        let settings = json!({ "names": ["of-a", "of-b", "cluster/service-account-token"] });
+        Plugin::fixture("secrets-probe").named(name).sidecar(json!({ "settings": settings, "secrets": secrets }))
+    };
+    let gate = Gate::without_clusters()
+        .plugin(probe("a", json!({ "of-a": { "file": "../a.txt" } })))
+        .plugin(probe("b", json!({ "of-b": { "env": "OF_B" } })))
+        .file("a.txt", &first)
+        .variable("OF_B", &other)
+        .cluster(Cluster::at("a", &api_server, "a"))
+        .cluster(Cluster::at("b", &api_server, "b"))
+        .start()
+        .await;
+
+    gate.caller("jane").backstage("a").get(PODS).await;
+    std::fs::write(gate.folder().join("a.txt"), &second).unwrap();
+    gate.caller("jane").backstage("a").get(PODS).await;
+    gate.caller("jane").backstage("b").get(PODS).await;
+
+    let told: Vec<_> =
+        api_server.requests().iter().map(|request| request.header("authorization").unwrap().to_owned()).collect();
+    let rest = "cluster/service-account-token: not granted";
+    let expected = [
+        format!("of-a={first}; of-b: not granted; {rest}"),
+        format!("of-a={second}; of-b: not granted; {rest}"),
+        format!("of-a: not granted; of-b={other}; {rest}"),
+    ];
+    let hexadecimal = |text: String| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!(told, expected.map(|text| format!("Bearer probe-{}", hexadecimal(text))));
+}
+
 #[tokio::test]
 async fn a_cluster_that_its_strategy_refuses_does_not_start() {
     let api_server = ApiServer::start().await;

@@ -52,7 +52,10 @@ pub(crate) fn build() -> anyhow::Result<Vec<Guest>> {
         let bytes = fs::read(&component.component)
             .with_context(|| format!("cannot read `{}`", component.component.display()))?;
         let imports = imports(&bytes).with_context(|| format!("`{}` is not a component", component.name))?;
-        if let Some(import) = imports.iter().find(|import| !ALLOWED_IMPORTS.contains(&import.as_str())) {
+        let goes_out = kind != "policies";
+        let allowed =
+            |import: &str| ALLOWED_IMPORTS.contains(&import) || (goes_out && OUTBOUND_IMPORTS.contains(&import));
+        if let Some(import) = imports.iter().find(|import| !allowed(import)) {
             bail!("`{}` imports `{import}`; its world names only {}", component.name, ALLOWED_IMPORTS.join(" and "));
         }
         let directory = output.join(&kind);
@@ -130,3 +133,14 @@ const KINDS: [&str; 4] = ["policies", "strategies", "examples", "fixtures"];
 
 /// What the contract's worlds import, and the interface whose types they use.
 const ALLOWED_IMPORTS: [&str; 3] = ["witgate:auth/log@0.1.0", "witgate:auth/secrets@0.1.0", "witgate:auth/types@0.1.0"];
+
+/// What the SDK's `http` and `clock` add, to those that use them.
+const OUTBOUND_IMPORTS: [&str; 7] = [
+    "wasi:clocks/monotonic-clock@0.2.12",
+    "wasi:clocks/wall-clock@0.2.12",
+    "wasi:http/outgoing-handler@0.2.12",
+    "wasi:http/types@0.2.12",
+    "wasi:io/error@0.2.12",
+    "wasi:io/poll@0.2.12",
+    "wasi:io/streams@0.2.12",
+];

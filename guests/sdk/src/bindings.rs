@@ -56,3 +56,16 @@ pub mod strategy {
         type_section_suffix: "strategy",
     });
 }
+
+/// What a strategy that goes out imports beside its world; see `wit/README.md`.
+pub mod outgoing {
+    wit_bindgen::generate!({
+        inline: "package witgate:sdk; world outgoing {
+            import wasi:http/outgoing-handler@0.2.12;
+            import wasi:clocks/wall-clock@0.2.12;
+        }",
+        path: ["wit/io.wit", "wit/clocks.wit", "wit/http.wit"],
+        generate_all,
+        type_section_suffix: "outgoing",
+    });
+}

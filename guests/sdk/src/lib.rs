@@ -31,8 +31,10 @@
 //! The types are those of the contract, `wit/auth@0.1.0`, with its words as their documentation.
 
 mod bindings;
+pub mod clock;
 pub mod condition;
 mod decision;
+pub mod http;
 pub mod log;
 mod panic;
 mod plugin;

@@ -2,11 +2,12 @@
 //!
 //! Everything is of the current thread: tests do not see each other.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::bindings::policy::witgate::auth::types::RequestAuthEntry;
-use crate::{ActionClass, ClusterDetails, Permission, PolicyQuery, RequestAttributes, RequestAuth, UserInfo};
+use crate::{ActionClass, ClusterDetails, Permission, PolicyQuery, RequestAttributes, RequestAuth, UserInfo, http};
 
 /// A caller with these groups.
 pub fn user(name: &str, groups: &[&str]) -> UserInfo {
@@ -134,6 +135,25 @@ pub fn with_secrets<R>(secrets: &[(&str, Result<&str, &str>)], test: impl FnOnce
     result
 }
 
+/// Runs `test` with `server` as the other side of every HTTP request. Without, each is denied.
+pub fn with_http<R>(
+    server: impl Fn(&http::Request) -> Result<http::Response, http::Error> + 'static,
+    test: impl FnOnce() -> R,
+) -> R {
+    SERVER.with_borrow_mut(|known| *known = Some(Rc::new(server)));
+    let result = test();
+    SERVER.with_borrow_mut(|known| *known = None);
+    result
+}
+
+/// Runs `test` at this many seconds since the Unix epoch.
+pub fn at_time<R>(seconds: u64, test: impl FnOnce() -> R) -> R {
+    let before = TIME.replace(seconds);
+    let result = test();
+    TIME.set(before);
+    result
+}
+
 /// Takes the lines that were logged since the last time, each as `level: message`.
 pub fn log_lines() -> Vec<String> {
     LOG_LINES.take()
@@ -143,11 +163,24 @@ pub(crate) fn secret(name: &str) -> Result<String, String> {
     SECRETS.with_borrow(|granted| granted.get(name).cloned()).unwrap_or_else(|| Err(crate::secrets::not_granted(name)))
 }
 
+pub(crate) fn http(request: &http::Request) -> Result<http::Response, http::Error> {
+    let server = SERVER.with_borrow(Clone::clone);
+    server.map_or(Err(http::Error::Denied), |server| server(request))
+}
+
+pub(crate) fn time() -> u64 {
+    TIME.get()
+}
+
+type Server = Rc<dyn Fn(&http::Request) -> Result<http::Response, http::Error>>;
+
 pub(crate) fn keep_log_line(line: String) {
     LOG_LINES.with_borrow_mut(|lines| lines.push(line));
 }
 
 thread_local! {
     static SECRETS: RefCell<BTreeMap<String, Result<String, String>>> = const { RefCell::new(BTreeMap::new()) };
+    static SERVER: RefCell<Option<Server>> = const { RefCell::new(None) };
+    static TIME: Cell<u64> = const { Cell::new(0) };
     static LOG_LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }

@@ -9,6 +9,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, ConfigErrors};
 use crate::{check, demo, kubeconfig, serve};
@@ -114,12 +117,19 @@ impl LogOptions {
         let started = match self.log_format {
             LogFormat::Text => {
                 // Colours are for terminals; a log file keeps no escape codes.
-                log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+                let log = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+                log.finish().with(filter_fn(may_be_logged)).try_init()
             }
-            LogFormat::Json => log.json().flatten_event(true).try_init(),
+            LogFormat::Json => log.json().flatten_event(true).finish().with(filter_fn(may_be_logged)).try_init(),
         };
         started.map_err(|error| anyhow::anyhow!(error).context("the log cannot be started"))
     }
+}
+
+/// Whether an event may be logged at all, whatever the operator's filter says: the WASI libraries trace the arguments of
+/// a guest's calls, and a URL or a header that a strategy sends holds credentials.
+fn may_be_logged(metadata: &tracing::Metadata<'_>) -> bool {
+    *metadata.level() != tracing::Level::TRACE || !metadata.target().starts_with("wasmtime_wasi")
 }
 
 /// A variable of the environment that is text.
