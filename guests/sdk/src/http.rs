@@ -187,7 +187,6 @@ impl Response {
 
 /// A URL, taken apart as the host wants it.
 #[derive(Debug, Eq, PartialEq)]
-#[cfg_attr(not(target_family = "wasm"), expect(dead_code, reason = "only a component sends it"))]
 struct Target<'a> {
     encrypted: bool,
     authority: &'a str,

@@ -131,7 +131,7 @@ pub(crate) fn code_of(error: &Error) -> Error {
     }
 }
 
-fn source_of<'a, E: StdError + 'static>(error: &'a hyper::Error) -> Option<&'a E> {
+fn source_of<E: StdError + 'static>(error: &hyper::Error) -> Option<&E> {
     let mut source = error.source();
     while let Some(error) = source {
         if let Some(found) = error.downcast_ref() {
