@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 use witgate_core::{ClusterName, Generation, PluginName};
 
+use crate::credential_cache::CacheStatus;
 use crate::plugins::status::{LastReload, PluginStatus, ReloadStatus};
 
 /// What the admin routes tell.
@@ -35,6 +36,7 @@ pub(crate) struct AdminState {
     draining: AtomicBool,
     reload: watch::Receiver<Arc<ReloadStatus>>,
     clusters: Box<dyn Fn() -> Vec<ClusterStatus> + Send + Sync>,
+    credentials: Box<dyn Fn() -> CacheStatus + Send + Sync>,
 }
 
 /// One cluster, as `/status` shows it.
@@ -63,19 +65,22 @@ struct StatusBody<'a> {
     plugins: &'a [PluginStatus],
     last_reload: Option<&'a LastReload>,
     clusters: Vec<ClusterStatus>,
+    credential_cache: CacheStatus,
 }
 
 impl AdminState {
-    /// A state that is not ready yet. `clusters` is asked at each look at `/status`, and must not wait.
+    /// A state that is not ready yet. `clusters` and `credentials` are asked at each look at `/status`, and must not wait.
     pub(crate) fn new(
         reload: watch::Receiver<Arc<ReloadStatus>>,
         clusters: impl Fn() -> Vec<ClusterStatus> + Send + Sync + 'static,
+        credentials: impl Fn() -> CacheStatus + Send + Sync + 'static,
     ) -> Self {
         Self {
             listening: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             reload,
             clusters: Box::new(clusters),
+            credentials: Box::new(credentials),
         }
     }
 
@@ -106,6 +111,7 @@ impl AdminState {
             plugins: &reload.plugins,
             last_reload: reload.last_reload.as_ref(),
             clusters: (self.clusters)(),
+            credential_cache: (self.credentials)(),
         };
         json_response(StatusCode::OK, &body)
     }
@@ -251,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn readiness_follows_the_life_of_the_gate() {
         let (told, reload) = watch::channel(Arc::default());
-        let state = AdminState::new(reload, Vec::new);
+        let state = AdminState::new(reload, Vec::new, CacheStatus::default);
         check(&state, "GET", "/livez", "200 ok\n").await;
         let unready = "503 not ready: no generation of plug-ins serves yet; the data plane does not listen yet\n";
         check(&state, "GET", "/readyz", unready).await;
@@ -268,7 +274,7 @@ mod tests {
     #[tokio::test]
     async fn other_paths_and_methods_are_refused() {
         let (_told, reload) = watch::channel(Arc::default());
-        let state = AdminState::new(reload, Vec::new);
+        let state = AdminState::new(reload, Vec::new, CacheStatus::default);
         let unknown = "404 {\n  \"error\": \"no such path; known are /livez, /readyz, /status\"\n}\n";
         check(&state, "GET", "/", unknown).await;
         check(&state, "POST", "/status/", unknown).await;
@@ -311,14 +317,16 @@ mod tests {
         let status =
             ReloadStatus { generation: Generation(7), plugins: vec![serving, refused], last_reload: Some(last_reload) };
         let (_told, reload) = watch::channel(Arc::new(status));
-        let state = AdminState::new(reload, || {
+        let clusters = || {
             let cluster = |name, error: Option<&str>| ClusterStatus {
                 name: ClusterName::try_from(name).unwrap(),
                 auth_provider: PluginName::try_from("oidc").unwrap(),
                 error: error.map(str::to_owned),
             };
             vec![cluster("one", None), cluster("two", Some("no provider"))]
-        });
+        };
+        let credentials = || CacheStatus { entries: 1, hits: 2, misses: 3, refreshes: 4, failures: 5, rejections: 6 };
+        let state = AdminState::new(reload, clusters, credentials);
         insta::assert_snapshot!(answer(&state, "GET", "/status").await, @r#"
         200 {
           "generation": 7,
@@ -354,7 +362,15 @@ mod tests {
               "authProvider": "oidc",
               "error": "no provider"
             }
-          ]
+          ],
+          "credentialCache": {
+            "entries": 1,
+            "hits": 2,
+            "misses": 3,
+            "refreshes": 4,
+            "failures": 5,
+            "rejections": 6
+          }
         }
         "#);
     }
@@ -367,7 +383,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (_told, reload) = watch::channel(Arc::default());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let state = Arc::new(AdminState::new(reload, Vec::new));
+        let state = Arc::new(AdminState::new(reload, Vec::new, CacheStatus::default));
         let serving = tokio::spawn(serve(listener, state, async { drop(stopped.await) }));
 
         let mut client = TcpStream::connect(address).await.unwrap();

@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod cluster_trust;
 mod config;
+mod credential_cache;
 mod decision_log;
 mod demo;
 mod kubeconfig;

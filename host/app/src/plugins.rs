@@ -53,6 +53,19 @@ pub(crate) enum Origin {
     File,
 }
 
+/// What a strategy's credentials may depend on, beside its cluster, its secrets and its settings. It is shown no more than
+/// that, so that what it does not see it cannot depend on, and requests that differ elsewhere only share a credential.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum DependsOn {
+    /// On nothing else: one credential for everybody.
+    Cluster,
+    /// On the tokens that the request brought for its cluster.
+    RequestAuth,
+    /// On those and on who calls.
+    #[default]
+    Caller,
+}
+
 /// One plug-in of a generation, with what `/status` says of it. Cheap to clone: what is loaded is shared.
 #[derive(Clone, Debug)]
 pub(crate) struct PluginEntry {
@@ -68,6 +81,8 @@ pub(crate) struct PluginEntry {
     pub(crate) isolation: Isolation,
     /// Whether its answer counts; none for a strategy.
     pub(crate) mode: Option<PolicyMode>,
+    /// What its credentials depend on; a policy has none.
+    pub(crate) depends_on: DependsOn,
     /// The generation that first served it as it is.
     pub(crate) generation: Generation,
     /// Where its component comes from.

@@ -76,9 +76,10 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     let changed = Arc::<Notify>::default();
     // Before the first scan, so that no change between the two is missed.
     let watch = FolderWatch::new(&config.plugins.directory, Arc::clone(&changed))?;
-    let Control { reload, handle, status, trust_files } = Control::start(&config, Arc::clone(&current), changed)
-        .await
-        .map_err(|problems| anyhow!(problems.join("\n")))?;
+    let Control { reload, handle, status, credentials, trust_files } =
+        Control::start(&config, Arc::clone(&current), changed)
+            .await
+            .map_err(|problems| anyhow!(problems.join("\n")))?;
 
     let tls = config.tls.as_ref().map(listener_tls::load).transpose()?;
     let listener = bind("listen", config.listen).await?;
@@ -87,7 +88,8 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
         None => None,
     };
 
-    let admin_state = Arc::new(AdminState::new(status, clusters_status(Arc::clone(&current))));
+    let admin_state =
+        Arc::new(AdminState::new(status, clusters_status(Arc::clone(&current)), move || credentials.status()));
     let mut tasks = JoinSet::new();
     tasks.spawn(watch.run());
     tasks.spawn(reload.run());

@@ -10,7 +10,9 @@ use anyhow::bail;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tracing::warn;
-use witgate_core::{AuthenticationStrategy, BoxFuture, ClusterDetails, Generation, PermissionPolicy, SecretStore};
+use witgate_core::{
+    AuthenticationStrategy, BoxFuture, ClusterDetails, ClusterName, Generation, PermissionPolicy, SecretStore,
+};
 use witgate_plugin::{Host, HostConfig};
 use witgate_proxy::limits::Limits;
 use witgate_proxy::snapshot::{
@@ -21,11 +23,12 @@ use witgate_proxy::upstream::{Http2, InvalidTarget, Reach, ServerTrust, Target, 
 use crate::cli::environment;
 use crate::cluster_trust::{Authorities, TrustFile};
 use crate::config::{self, ClusterConfig, Config};
+use crate::credential_cache::{CachedStrategy, CredentialCache};
 use crate::plugins::builtin::BUILTINS;
 use crate::plugins::load::HostLoader;
 use crate::plugins::reload::{Publish, Refusal, Reload, ReloadHandle, ReloadParts};
 use crate::plugins::status::ReloadStatus;
-use crate::plugins::{Plugin, PluginEntry};
+use crate::plugins::{DependsOn, Plugin, PluginEntry};
 use crate::secrets::ClusterSecrets;
 
 /// Makes a generation of clusters out of plug-ins, and lets it serve.
@@ -33,7 +36,17 @@ pub(crate) struct SnapshotBuilder {
     permission: PermissionRule,
     clusters: Vec<Reachable>,
     current: Arc<CurrentSnapshot>,
+    credentials: Arc<CredentialCache>,
 }
+
+/// A generation that does not serve yet, with the credential caches that it will use.
+pub(crate) struct Candidate {
+    snapshot: Arc<Snapshot>,
+    caches: HashMap<ClusterName, CachedStrategy>,
+}
+
+/// A strategy of a candidate, and what its credentials depend on.
+type Strategies<'a> = HashMap<&'a str, (&'a Arc<dyn AuthenticationStrategy>, DependsOn)>;
 
 /// A cluster with what outlives a reload: its connections and its secrets.
 struct Reachable {
@@ -54,6 +67,8 @@ pub(crate) struct Control {
     pub(crate) status: watch::Receiver<Arc<ReloadStatus>>,
     /// The files of certificate authorities, to be followed.
     pub(crate) trust_files: Vec<TrustFile>,
+    /// What the credential caches did, for the admin routes.
+    pub(crate) credentials: Arc<CredentialCache>,
 }
 
 impl SnapshotBuilder {
@@ -77,25 +92,29 @@ impl SnapshotBuilder {
             config::PermissionRule::Enabled => PermissionRule::Enabled,
             config::PermissionRule::Disabled => PermissionRule::Disabled,
         };
-        Ok(Self { permission, clusters, current })
+        Ok(Self { permission, clusters, current, credentials: Arc::new(CredentialCache::new()) })
     }
 
-    async fn snapshot(&self, plugins: &[PluginEntry], generation: Generation) -> anyhow::Result<Snapshot> {
+    async fn snapshot(&self, plugins: &[PluginEntry], generation: Generation) -> anyhow::Result<Candidate> {
         let mut policies: Vec<Arc<dyn PermissionPolicy>> = Vec::new();
-        let mut strategies: HashMap<&str, &Arc<dyn AuthenticationStrategy>> = HashMap::new();
+        let mut strategies = Strategies::new();
         for entry in plugins {
             match &entry.plugin {
                 Plugin::Policy(policy) => policies.push(Arc::clone(policy)),
                 Plugin::Strategy(strategy) => {
-                    strategies.insert(entry.name.as_str(), strategy);
+                    strategies.insert(entry.name.as_str(), (strategy, entry.depends_on));
                 }
             }
         }
         let mut problems = Vec::new();
         let mut clusters = Vec::new();
+        let mut caches = HashMap::new();
         for reachable in &self.clusters {
-            match reachable.with_strategy(&strategies).await {
-                Ok(cluster) => clusters.push(Arc::new(cluster)),
+            match reachable.with_strategy(&strategies, &self.credentials).await {
+                Ok((cluster, cache)) => {
+                    caches.insert(cluster.details.name.clone(), cache);
+                    clusters.push(Arc::new(cluster));
+                }
                 Err(problem) => problems.push(problem),
             }
         }
@@ -105,23 +124,27 @@ impl SnapshotBuilder {
         if policies.is_empty() && self.permission == PermissionRule::Enabled {
             warn!("the plug-in folder holds no policy, so every request is denied");
         }
-        Ok(Snapshot { generation, permission: self.permission, policies, clusters: Clusters::from_iter(clusters) })
+        let clusters = Clusters::from_iter(clusters);
+        let snapshot = Arc::new(Snapshot { generation, permission: self.permission, policies, clusters });
+        Ok(Candidate { snapshot, caches })
     }
 }
 
 impl Publish for SnapshotBuilder {
-    type Candidate = Arc<Snapshot>;
+    type Candidate = Candidate;
 
     fn build<'a>(
         &'a self,
         plugins: &'a [PluginEntry],
         generation: Generation,
     ) -> BoxFuture<'a, anyhow::Result<Self::Candidate>> {
-        Box::pin(async move { Ok(Arc::new(self.snapshot(plugins, generation).await?)) })
+        Box::pin(self.snapshot(plugins, generation))
     }
 
     fn publish(&self, candidate: Self::Candidate) {
-        self.current.publish(candidate);
+        let Candidate { snapshot, caches } = candidate;
+        self.current.publish(snapshot);
+        self.credentials.serve(caches);
     }
 }
 
@@ -161,11 +184,12 @@ impl Reachable {
     /// The cluster as one generation serves it, once its strategy has looked at its metadata.
     async fn with_strategy(
         &self,
-        strategies: &HashMap<&str, &Arc<dyn AuthenticationStrategy>>,
-    ) -> Result<Cluster, String> {
+        strategies: &Strategies<'_>,
+        credentials: &CredentialCache,
+    ) -> Result<(Cluster, CachedStrategy), String> {
         let ClusterConfig { details, auth_provider, dashboard_url, oidc_token_provider, origin, .. } = &self.config;
         let invalid = |problem: String| format!("{origin}: Invalid cluster '{}': {problem}", details.name);
-        let Some(strategy) = strategies.get(auth_provider.as_str()) else {
+        let Some((strategy, depends_on)) = strategies.get(auth_provider.as_str()) else {
             let mut known: Vec<_> = strategies.keys().copied().collect();
             known.sort_unstable();
             return Err(invalid(format!(
@@ -179,8 +203,10 @@ impl Reachable {
             return Err(invalid(problems.join("; ")));
         }
         let presented_metadata = strategy.present_auth_metadata(&details.auth_metadata).await.map_err(failed)?;
-        Ok(Cluster {
-            details: ClusterDetails { ca_data: (**self.authorities.load()).clone(), ..details.clone() },
+        let details = ClusterDetails { ca_data: (**self.authorities.load()).clone(), ..details.clone() };
+        let cache = credentials.around(strategy, *depends_on, &details);
+        let cluster = Cluster {
+            details,
             dashboard_url: dashboard_url.clone(),
             oidc_token_provider: oidc_token_provider.clone(),
             presented_metadata,
@@ -192,10 +218,11 @@ impl Reachable {
                 true => ClientAuthorization::Taken,
                 false => ClientAuthorization::Refused,
             },
-            strategy: Arc::clone(strategy),
+            strategy: Arc::new(cache.clone()),
             secrets: Arc::clone(&self.secrets),
             upstream: Arc::clone(&self.upstream),
-        })
+        };
+        Ok((cluster, cache))
     }
 }
 
@@ -211,6 +238,7 @@ impl Control {
     ) -> Result<Self, Vec<String>> {
         let publisher = SnapshotBuilder::new(config, current)?;
         let trust_files = publisher.clusters.iter().filter_map(Reachable::trust_file).collect();
+        let credentials = Arc::clone(&publisher.credentials);
         let host_config =
             HostConfig { cache_directory: config.plugins.cache_directory.clone(), ..HostConfig::default() };
         let host = Host::new(host_config)
@@ -225,7 +253,7 @@ impl Control {
             status: sender,
         };
         let (reload, handle) = Reload::start(parts).await.map_err(texts)?;
-        Ok(Self { reload, handle, status, trust_files })
+        Ok(Self { reload, handle, status, credentials, trust_files })
     }
 }
 

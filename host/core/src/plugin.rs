@@ -8,7 +8,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::{AuthError, ClusterDetails, Decision, Issued, Metadata, PolicyQuery, RequestAuth, SecretStore, UserInfo};
+use crate::{
+    AuthError, ClusterDetails, Credential, Decision, Issued, Metadata, PolicyQuery, RequestAuth, SecretStore, UserInfo,
+};
 
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -156,6 +158,21 @@ pub trait AuthenticationStrategy: Send + Sync {
         request_auth: &'a RequestAuth,
         caller: Option<&'a UserInfo>,
     ) -> BoxFuture<'a, Result<Result<Issued, AuthError>, CallError>>;
+
+    /// The API server answered 401 to `credential`, which [`credential`](Self::credential) yielded for these arguments.
+    ///
+    /// Returns whether asking again may yield another one: so it is where a kept credential was dropped. Whoever keeps none
+    /// has nothing to drop.
+    fn rejected(
+        &self,
+        cluster: &ClusterDetails,
+        request_auth: &RequestAuth,
+        caller: Option<&UserInfo>,
+        credential: &Credential,
+    ) -> bool {
+        let _ = (cluster, request_auth, caller, credential);
+        false
+    }
 
     /// What `GET /api/kubernetes/clusters` shows of the cluster's metadata.
     fn present_auth_metadata<'a>(&'a self, metadata: &'a Metadata) -> BoxFuture<'a, Result<Metadata, CallError>>;

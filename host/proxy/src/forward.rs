@@ -12,8 +12,10 @@ use crate::authorize::Authorized;
 use crate::body::{Body, Forwarded, OnClose, RequestBody};
 use crate::headers::{self, Authorization};
 use crate::limits::Limits;
+use crate::renewal::Renewal;
 use crate::respond::GateError;
 use crate::snapshot::Cluster;
+use crate::trail::Trail;
 use crate::upstream::{InFlight, Target, UpstreamError};
 
 /// A client's request to a cluster, as it was judged.
@@ -73,21 +75,33 @@ pub(crate) struct Stream {
     pub(crate) on_close: OnClose,
 }
 
-/// Sends `authorized` to `cluster` and returns the answer with its body still to come.
+/// Sends `authorized` to `cluster` and returns the answer with its body still to come. Where there is a `renewal`, a request
+/// without a body that is answered with 401 goes up a second time, and no third, as whom the renewal says.
 /// Cancel safe: dropping the future drops the request upstream.
 pub(crate) async fn forward(
     authorized: Authorized<Pending>,
     cluster: &Arc<Cluster>,
     identity: &Identity,
+    renewal: Option<(Renewal<'_>, &mut Trail)>,
     in_flight: InFlight,
     stream: Option<Stream>,
     limits: &Limits,
 ) -> Result<Response<Body>, GateError> {
     let Pending { method, target, headers, body, upgrade: _ } = authorized.into_inner();
-    let headers = identify(headers, identity)?;
+    let body = RequestBody::new(body);
     let asks_for_head = method == Method::HEAD;
-    let request = build(method, &target, headers, RequestBody::new(body), cluster)?;
-    let (response, lease) = cluster.upstream.send(&identity.credential, request).await?;
+    let again = renewal.filter(|_| body.is_empty()).map(|renewal| (renewal, method.clone(), headers.clone()));
+    let headers = identify(headers, identity)?;
+    let request = build(method, &target, headers, body, cluster)?;
+    let (mut response, mut lease) = cluster.upstream.send(&identity.credential, request).await?;
+    if response.status() == StatusCode::UNAUTHORIZED
+        && let Some(((renewal, trail), method, headers)) = again
+        && let Some(identity) = renewal.instead_of(identity, trail).await
+    {
+        let headers = identify(headers, &identity)?;
+        let request = build(method, &target, headers, RequestBody::empty(), cluster)?;
+        (response, lease) = cluster.upstream.send(&identity.credential, request).await?;
+    }
     let (mut parts, incoming) = response.into_parts();
     check_answer(parts.status, &parts.headers)?;
     headers::strip_answer(&mut parts.headers);

@@ -7,7 +7,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::uri::PathAndQuery;
@@ -29,6 +28,7 @@ use crate::exchange::Exchange;
 use crate::forward::{self, Identity, Stream, forward};
 use crate::impersonation;
 use crate::limits::Limits;
+use crate::renewal::Renewal;
 use crate::respond::{self, Asked, GateError};
 use crate::route::{self, Route};
 use crate::snapshot::{ClientAuthorization, ClientImpersonation, Cluster, CurrentSnapshot, Snapshot};
@@ -200,7 +200,7 @@ impl Gate {
         }
         let in_flight =
             cluster.upstream.enter().ok_or_else(|| GateError::ClusterSaturated(cluster.details.name.clone()))?;
-        let identity = identify(cluster, exchange.headers(), caller, impersonate, trail).await?;
+        let (identity, renewal) = identify(cluster, exchange.headers(), caller, impersonate, trail).await?;
 
         let drain = exchange.drain.clone();
         let upgrade_form = exchange.upgrade.as_ref().map(|wish| wish.form);
@@ -208,13 +208,18 @@ impl Gate {
         if let Some(form) = upgrade_form {
             let on_close = trail.on_close(Arc::clone(&self.decision_log), form.success());
             let tunnel = Tunnel { drain, on_close };
-            return upgrade(pending, cluster, &identity, in_flight, tunnel, &self.limits).await;
+            let answer = upgrade(pending, cluster, &identity, in_flight, tunnel, &self.limits).await?;
+            if let Some(renewal) = renewal.filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {
+                renewal.rejected(&identity.credential); // the client's next try goes up with another
+            }
+            return Ok(answer);
         }
         let stream = attributes.info.long_running.then(|| Stream {
             drained: drain.stream_end(trail.id().share()),
             on_close: trail.on_close(Arc::clone(&self.decision_log), StatusCode::OK),
         });
-        forward(pending, cluster, &identity, in_flight, stream, &self.limits).await
+        forward(pending, cluster, &identity, renewal.map(|renewal| (renewal, trail)), in_flight, stream, &self.limits)
+            .await
     }
 
     /// Asks the policies about each identity that the client wants to take on (`kubectl --as`).
@@ -263,20 +268,21 @@ fn find<'a>(snapshot: &'a Snapshot, name: &ClusterName) -> Result<&'a Arc<Cluste
 }
 
 /// As whom the request goes up: what the client brought for the cluster, else what the strategy yields.
-async fn identify(
-    cluster: &Cluster,
+/// With it, for a credential that may be kept, the way to another one.
+async fn identify<'a>(
+    cluster: &'a Cluster,
     headers: &HeaderMap,
-    caller: &UserInfo,
+    caller: &'a UserInfo,
     client_impersonation: Option<Impersonation>,
     trail: &mut Trail,
-) -> Result<Identity, GateError> {
+) -> Result<(Identity, Option<Renewal<'a>>), GateError> {
     let request_auth = caller::request_auth(headers)?;
     if let Some(verbatim) = caller::cluster_authorization(headers)? {
         return match cluster.client_authorization {
             ClientAuthorization::Taken => {
                 let credential = Credential::Anonymous;
                 trail.sends(&Credential::BearerToken(String::new().into()), None);
-                Ok(Identity { credential, verbatim: Some(verbatim), impersonate: client_impersonation })
+                Ok((Identity { credential, verbatim: Some(verbatim), impersonate: client_impersonation }, None))
             }
             ClientAuthorization::Refused => Err(GateError::BadRequest(format!(
                 "cluster '{}' does not take `Backstage-Kubernetes-Authorization`",
@@ -284,24 +290,9 @@ async fn identify(
             ))),
         };
     }
-    let started = Instant::now();
-    let ask = || cluster.strategy.credential(&cluster.details, &cluster.secrets, &request_auth, Some(caller));
-    let mut answer = ask().await;
-    if let Ok(Ok(issued)) = &answer
-        && cluster.upstream.is_mismatched(&issued.grant.credential)
-    {
-        // The strategy read the certificate before its files were rotated, and the key after. Once more, and no oftener.
-        answer = ask().await;
-    }
-    trail.asked_strategy(cluster.strategy.name(), started.elapsed());
-    let issued = answer.map_err(GateError::StrategyFailed)?.map_err(GateError::Strategy)?;
-    trail.sends(&issued.grant.credential, Some(issued.cache_hit));
-    let impersonate = match (client_impersonation, issued.grant.impersonate) {
-        // An API server takes on one identity, so one of the two would be lost.
-        (Some(_), Some(_)) => return Err(GateError::ImpersonationRefused(cluster.details.name.clone())),
-        (client, grant) => client.or(grant),
-    };
-    Ok(Identity { credential: issued.grant.credential, verbatim: None, impersonate })
+    let renewal = Renewal { cluster, request_auth, caller, client_impersonation };
+    let (identity, kept) = renewal.ask(trail).await?;
+    Ok((identity, kept.then_some(renewal)))
 }
 
 /// Operators learn the cause of what callers only learn the reason of.

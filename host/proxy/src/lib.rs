@@ -21,6 +21,7 @@ pub mod headers;
 mod impersonation;
 pub mod limits;
 pub mod listener;
+mod renewal;
 pub mod respond;
 pub mod route;
 pub mod snapshot;

@@ -13,7 +13,7 @@ use witgate_plugin::PluginKind;
 use super::folder::{ComponentFile, FolderContents, SidecarFile};
 use super::load::{Load, Source};
 use super::sidecar::Sidecar;
-use super::{Origin, PluginEntry, Problem};
+use super::{DependsOn, Origin, PluginEntry, Problem, builtin};
 
 /// Plug-ins that are loaded, by name.
 pub(crate) type Plugins = BTreeMap<PluginName, Served>;
@@ -181,6 +181,10 @@ impl WantedPlugin {
             PluginKind::Policy => Some(sidecar.mode.unwrap_or_default()),
             PluginKind::Strategy => None,
         };
+        let depends_on = sidecar.credential_depends_on.unwrap_or_else(|| match print.origin {
+            Origin::Builtin => builtin::depends_on(name.as_str()),
+            Origin::File => DependsOn::default(),
+        });
         let entry = PluginEntry {
             name: name.clone(),
             plugin: loaded.plugin,
@@ -188,6 +192,7 @@ impl WantedPlugin {
             contract: loaded.contract,
             isolation: sidecar.isolation,
             mode,
+            depends_on,
             generation,
             origin: print.origin,
         };

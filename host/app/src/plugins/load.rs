@@ -64,7 +64,16 @@ impl Load for HostLoader {
     fn load(&self, source: Source) -> BoxFuture<'_, anyhow::Result<Loaded>> {
         Box::pin(async move {
             let Source { name, bytes, sidecar } = source;
-            let Sidecar { settings, outbound_hosts, secrets, limits, isolation, sha256: _, mode } = sidecar;
+            let Sidecar {
+                settings,
+                outbound_hosts,
+                secrets,
+                limits,
+                isolation,
+                sha256: _,
+                credential_depends_on: _,
+                mode,
+            } = sidecar;
             let secrets = ClusterSecrets::new(&secrets, &self.environment).context("its sidecar's `secrets`")?;
             let mut granted = Vec::new();
             for OutboundGrant { host, ca_file } in outbound_hosts {

@@ -487,7 +487,7 @@ mod tests {
             [
                 "FOLDER/a.wasm: not a component: magic number is wrong",
                 "FOLDER/b.yaml: the file has the unknown key `mod`: known are `settings`, `outboundHosts`, `secrets`, \
-                 `limits`, `isolation`, `sha256`, `mode`",
+                 `limits`, `isolation`, `sha256`, `credentialDependsOn`, `mode`",
                 "FOLDER/c.yml is not read: name it `c.yaml`",
                 "FOLDER/e.yaml: `mode` is for policies only, and this component is a strategy: remove it",
                 &format!(

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use witgate_core::{Digest, PolicyMode};
 use witgate_plugin::{AddressRange, Isolation, Limits, OutboundHost, PluginKind};
 
+use super::DependsOn;
 use crate::config::SecretSource;
 
 /// What a sidecar says; the default is what holds without one.
@@ -30,6 +31,8 @@ pub(crate) struct Sidecar {
     pub(crate) isolation: Isolation,
     /// What the component's digest must be.
     pub(crate) sha256: Option<DigestPin>,
+    /// What a strategy's credentials depend on; none where the sidecar does not say.
+    pub(crate) credential_depends_on: Option<DependsOn>,
     /// Whether a policy's answer counts; none where the sidecar does not say.
     pub(crate) mode: Option<PolicyMode>,
 }
@@ -43,6 +46,7 @@ impl Default for Sidecar {
             limits: Limits::default(),
             isolation: Isolation::Fresh,
             sha256: None,
+            credential_depends_on: None,
             mode: None,
         }
     }
@@ -116,6 +120,9 @@ impl Sidecar {
             PluginKind::Policy if !self.outbound_hosts.is_empty() => {
                 Some("`outboundHosts` is for strategies only, and this component is a policy: remove it")
             }
+            PluginKind::Policy if self.credential_depends_on.is_some() => {
+                Some("`credentialDependsOn` is for strategies only, and this component is a policy: remove it")
+            }
             PluginKind::Strategy if self.mode.is_some() => {
                 Some("`mode` is for policies only, and this component is a strategy: remove it")
             }
@@ -145,6 +152,14 @@ impl Reader<'_> {
                     sidecar.isolation = self.choice("isolation", &value, choices).unwrap_or(Isolation::Fresh);
                 }
                 "sha256" => sidecar.sha256 = self.sha256(&value),
+                "credentialDependsOn" => {
+                    let choices = [
+                        ("cluster", DependsOn::Cluster),
+                        ("requestAuth", DependsOn::RequestAuth),
+                        ("caller", DependsOn::Caller),
+                    ];
+                    sidecar.credential_depends_on = self.choice("credentialDependsOn", &value, choices);
+                }
                 "mode" => {
                     let choices = [("enforce", PolicyMode::Enforce), ("shadow", PolicyMode::Shadow)];
                     sidecar.mode = self.choice("mode", &value, choices);
@@ -371,7 +386,8 @@ fn list(keys: &[&str]) -> String {
     keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
 }
 
-const KEYS: &[&str] = &["settings", "outboundHosts", "secrets", "limits", "isolation", "sha256", "mode"];
+const KEYS: &[&str] =
+    &["settings", "outboundHosts", "secrets", "limits", "isolation", "sha256", "credentialDependsOn", "mode"];
 const LIMIT_KEYS: &[&str] = &["deadlineMs", "memoryMiB", "concurrency"];
 const OUTBOUND_KEYS: &[&str] = &["origin", "addresses", "caFile"];
 const OUTBOUND_HOSTS_MAX: usize = 64;
@@ -403,6 +419,7 @@ mod tests {
             secrets: { client-secret: { file: secret.txt }, other: { env: OTHER } }
             limits: { deadlineMs: 70, memoryMiB: 32, concurrency: 8 }
             isolation: reused
+            credentialDependsOn: requestAuth
             sha256: "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD"
             mode: shadow
         "#;
@@ -425,6 +442,7 @@ mod tests {
         assert_eq!(sidecar.isolation, Isolation::Reused);
         assert!(sidecar.sha256.as_ref().unwrap().matches(Digest::of(b"abc")));
         assert!(!sidecar.sha256.as_ref().unwrap().matches(Digest::of(b"abd")));
+        assert_eq!(sidecar.credential_depends_on, Some(DependsOn::RequestAuth));
         assert_eq!(sidecar.mode, Some(PolicyMode::Shadow));
     }
 
@@ -458,17 +476,17 @@ mod tests {
         check(
             "setings: {}",
             "x.yaml: the file has the unknown key `setings`: known are `settings`, `outboundHosts`, `secrets`, \
-             `limits`, `isolation`, `sha256`, `mode`",
+             `limits`, `isolation`, `sha256`, `credentialDependsOn`, `mode`",
         );
         check(
             "token: hunter2",
             "x.yaml: the file has the unknown key `token`: known are `settings`, `outboundHosts`, `secrets`, \
-             `limits`, `isolation`, `sha256`, `mode`",
+             `limits`, `isolation`, `sha256`, `credentialDependsOn`, `mode`",
         );
         check(
             "[hunter2]",
             "x.yaml: the file is a list: expected a mapping with keys of `settings`, `outboundHosts`, `secrets`, \
-             `limits`, `isolation`, `sha256`, `mode`",
+             `limits`, `isolation`, `sha256`, `credentialDependsOn`, `mode`",
         );
         check(
             "limits: { deadline: 50 }",
@@ -483,6 +501,10 @@ mod tests {
         check("limits: { deadlineMs: 1.5 }", "x.yaml: `limits.deadlineMs` is `1.5`: expected a whole number");
         check("isolation: none", "x.yaml: `isolation` is `\"none\"`: expected `fresh` or `reused`");
         check("mode: dry-run", "x.yaml: `mode` is `\"dry-run\"`: expected `enforce` or `shadow`");
+        check(
+            "credentialDependsOn: false",
+            "x.yaml: `credentialDependsOn` is `false`: expected `cluster` or `requestAuth` or `caller`",
+        );
         check("mode: true", "x.yaml: `mode` is `true`: expected `enforce` or `shadow`");
         check(
             "sha256: abc",
@@ -563,6 +585,12 @@ mod tests {
                 .unwrap()
                 .starts_with("`outboundHosts` is for strategies only")
         );
+        assert!(
+            misfit("credentialDependsOn: cluster", PluginKind::Policy)
+                .unwrap()
+                .starts_with("`credentialDependsOn` is for strategies only")
+        );
+        assert_eq!(misfit("credentialDependsOn: cluster", PluginKind::Strategy), None);
     }
 
     #[track_caller]
