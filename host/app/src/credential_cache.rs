@@ -24,6 +24,8 @@ mod failure;
 mod held;
 mod key;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
