@@ -10,6 +10,7 @@ mod admin;
 mod callers;
 mod cluster_selection;
 mod clusters_route;
+mod credential_cache;
 mod credentials;
 mod decision_log;
 mod demo;
