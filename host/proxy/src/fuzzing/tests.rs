@@ -50,6 +50,12 @@ fn the_check_sees_requests() {
         Grant::Bearer,
         true,
     );
+    // Found by the fuzzer: a body that is broken from its first byte, and so nothing that is sent.
+    sent(
+        "PATCH /k8s/clusters/one/a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3Back\r\nabc\r\n",
+        Grant::Bearer,
+        false,
+    );
 }
 
 #[track_caller]
