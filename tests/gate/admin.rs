@@ -149,7 +149,15 @@ async fn status_tells_plugins_reload_and_clusters() {
           "name": "two",
           "authProvider": "google"
         }
-      ]
+      ],
+      "credentialCache": {
+        "entries": 0,
+        "hits": 0,
+        "misses": 0,
+        "refreshes": 0,
+        "failures": 0,
+        "rejections": 0
+      }
     }
     "#);
 }

@@ -24,6 +24,7 @@ mod impersonation;
 mod kube_apiserver;
 mod kube_drain;
 mod kube_exec;
+mod kube_identities;
 mod kube_streams;
 mod kubernetes_route;
 mod limits_downstream;

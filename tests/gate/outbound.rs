@@ -252,8 +252,11 @@ async fn a_silent_server_costs_its_deadline_and_nobody_else() {
         .start()
         .await;
     let waiting: Vec<_> = (0..16)
-        .map(|_| {
-            let client = gate.caller("jane").backstage("silent");
+        .map(|number| {
+            // Each with a token of its own, so that the credential cache does not let them share one exchange.
+            let own = format!("token-{number}");
+            let client =
+                gate.caller("jane").backstage("silent").with_header("Backstage-Kubernetes-Authorization-Fetch", &own);
             tokio::spawn(async move { client.get(PODS).await.status() })
         })
         .collect();

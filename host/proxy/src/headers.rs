@@ -211,13 +211,13 @@ fn sensitive(value: &str) -> Result<HeaderValue, UnusableCredential> {
     Ok(value)
 }
 
-/// Percent-encodes what a header name cannot hold, as client-go does (`headerKeyEscape`), and capital letters: a name
-/// has no case, so `Acme` would arrive as `acme`, which nobody has judged.
+/// Percent-encodes what a header name cannot hold, as client-go does (`headerKeyEscape`), and what does not survive the way: a
+/// name has no case, so `Acme` would arrive as `acme`, which nobody has judged; and some servers drop a name with `_`, or read `-`.
 fn escape_extra_key(key: &str) -> String {
     let mut escaped = String::with_capacity(key.len());
     for byte in key.bytes() {
         // RFC 9110 token characters, less `%`, which is the escape itself.
-        if byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$&'*+-.^_`|~".contains(&byte) {
+        if byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$&'*+-.^`|~".contains(&byte) {
             escaped.push(char::from(byte));
         } else {
             escaped.push_str(&format!("%{byte:02X}"));
@@ -269,14 +269,14 @@ mod tests {
             user: "jane".into(),
             uid: Some("u1".into()),
             groups: vec!["a".into(), "b".into()],
-            extra: [("acme.io/team".to_owned(), vec!["x".to_owned()])].into(),
+            extra: [("acme.io/Team_1".to_owned(), vec!["x".to_owned()])].into(),
         };
         let mut headers = HeaderMap::new();
         stamp_request(&mut headers, Authorization::Credential(&bearer), Some(&identity)).unwrap();
         assert_eq!(
             print(&headers),
             "authorization: Bearer t|impersonate-user: jane|impersonate-uid: u1|impersonate-group: a|\
-             impersonate-group: b|impersonate-extra-acme.io%2fteam: x"
+             impersonate-group: b|impersonate-extra-acme.io%2f%54eam%5f1: x"
         );
         tripwire(&headers, true, true).unwrap();
         assert!(tripwire(&headers, true, false).is_err());

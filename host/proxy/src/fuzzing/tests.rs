@@ -133,6 +133,7 @@ fn head() -> impl Strategy<Value = String> {
         "impersonate-uid: u",
         "impersonate-extra-A%41b: v",
         "impersonate-extra-a%2fb: w",
+        "impersonate-extra-a%5fb: w",
         "impersonate_user: z",
         "x-remote-user: r",
         "X_Remote_User: r",
