@@ -36,6 +36,7 @@ async fn exec_carries_input_output_errors_and_the_exit_code() {
     let long = "y\n".repeat(1 << 20);
     let exit_7 = "command terminated with exit code 7";
     let not_found = "fake: none: not found\ncommand terminated with exit code 127";
+    let much = "y\n".repeat(1 << 21);
     let rows: [Row<'_>; 7] = [
         (&["echo", "hello", "there"], None, 0, "hello there", ""),
         (&["exit", "7"], None, 7, "", exit_7),
@@ -43,7 +44,7 @@ async fn exec_carries_input_output_errors_and_the_exit_code() {
         (&["none"], None, 127, "", not_found),
         (&["cat"], Some("typed in"), 0, "typed in", ""),
         (&["cat"], Some(&long), 0, long.trim_end(), ""), // 2 MiB there and back
-        (&["yes", "4194304"], None, 0, &"y\n".repeat(1 << 21).trim_end().to_owned(), ""),
+        (&["yes", "4194304"], None, 0, much.trim_end(), ""),
     ];
 
     for transport in TRANSPORTS {

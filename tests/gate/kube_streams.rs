@@ -105,6 +105,60 @@ async fn a_client_that_leaves_ends_the_upstream_watch() {
     }
 }
 
+/// 13 MB in every form that clients ask for: the bytes are the API server's, and the gate holds none of them for long.
+#[tokio::test]
+async fn a_list_of_5000_passes_through_unchanged_and_unkept() {
+    const GROWTH_KIB_MAX: u64 = 16 * 1024;
+    let rig = rig_or_skip!();
+    let gate = gate(rig, &Authority::new("gate")).start().await;
+    let (through, direct) = (gate.caller("jane").kubernetes("rig"), direct(rig));
+    let now = direct.get("/api/v1/namespaces/big/configmaps?limit=1").await.json();
+    // The list as it was at one moment, since other tests write meanwhile.
+    let version = now["metadata"]["resourceVersion"].as_str().unwrap();
+    let list = format!("/api/v1/namespaces/big/configmaps?resourceVersionMatch=Exact&resourceVersion={version}");
+    for _ in 0..20 {
+        through.get("/api/v1/namespaces/big/configmaps?limit=10").await;
+    }
+
+    let memory = gate.process();
+    let before = memory.memory_kib("VmRSS");
+    memory.forget_memory_peak();
+    for (accept, encoding, bytes_min) in [
+        ("application/json", "identity", 10_000_000),
+        ("application/json", "gzip", 500_000),
+        ("application/vnd.kubernetes.protobuf", "identity", 10_000_000),
+        ("application/json;as=Table;v=v1;g=meta.k8s.io", "identity", 1_000_000),
+    ] {
+        let ask =
+            |client: &Client| client.clone().with_header("accept", accept).with_header("accept-encoding", encoding);
+        let (expected, got) = (ask(&direct).get(&list).await, ask(&through).get(&list).await);
+        assert_eq!(got.status(), 200, "{accept} {encoding}");
+        assert!(got.bytes().len() >= bytes_min, "{accept} {encoding}: {} bytes", got.bytes().len());
+        if accept.contains("as=Table") {
+            // Each answer tells the objects' ages, which the API server counts anew.
+            assert!(without_ages(got.json()) == without_ages(expected.json()), "{accept} {encoding}: they differ");
+        } else {
+            assert_eq!(got.bytes().len(), expected.bytes().len(), "{accept} {encoding}");
+            assert!(got.bytes() == expected.bytes(), "{accept} {encoding}: the bytes differ");
+        }
+        for header in ["content-type", "content-encoding"] {
+            assert_eq!(got.header(header), expected.header(header), "{accept} {encoding}");
+        }
+    }
+
+    let growth = memory.memory_kib("VmHWM").saturating_sub(before);
+    println!("large lists: the gate's resident memory grew by {growth} KiB at most, from {before} KiB");
+    assert!(growth < GROWTH_KIB_MAX, "by {growth} KiB, from {before} KiB");
+}
+
+/// A table of configmaps without its last column.
+fn without_ages(mut table: Value) -> Value {
+    for row in table["rows"].as_array_mut().expect("a table has rows") {
+        row["cells"].as_array_mut().expect("a row has cells").truncate(2);
+    }
+    table
+}
+
 /// When each of `count` added objects arrived, by name.
 async fn arrivals(mut answer: OpenAnswer, count: usize) -> BTreeMap<String, Instant> {
     let mut arrived = BTreeMap::new();

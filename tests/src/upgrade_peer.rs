@@ -177,7 +177,8 @@ impl Heard {
             .lines()
             .skip(1)
             .filter_map(|line| line.split_once(": "))
-            .filter_map(|(known, value)| known.eq_ignore_ascii_case(name).then(|| value.to_owned()));
+            .filter(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.to_owned());
         let value = values.next();
         assert_eq!(values.next(), None, "`{name}` came more than once: {head}");
         value

@@ -119,8 +119,8 @@ impl<I> Framed<I> {
             .get(from..)
             .and_then(|fresh| fresh.windows(4).position(|window| window == b"\r\n\r\n"))
             .map(|position| from + position + 4);
-        let bare =
-            has_bare_line_feed(self.unread.get(self.scanned.saturating_sub(1)..end.unwrap_or(self.unread.len())));
+        let fresh = self.unread.get(self.scanned.saturating_sub(1)..end.unwrap_or(self.unread.len()));
+        let bare = self.unread.starts_with(b"\n") || has_bare_line_feed(fresh.unwrap_or_default());
         self.scanned = self.unread.len();
         let judged = match end {
             _ if bare => Err("a line ends with LF alone"),
@@ -219,10 +219,8 @@ fn counted(left: u64, available: usize, more: fn(u64) -> Part, then: Part) -> (u
     (taken, if left == 0 { then } else { more(left) })
 }
 
-fn has_bare_line_feed(bytes: Option<&[u8]>) -> bool {
-    let bytes = bytes.unwrap_or_default();
-    bytes.first() == Some(&b'\n') && bytes.len() == 1
-        || bytes.windows(2).any(|pair| matches!(pair, [before, b'\n'] if *before != b'\r'))
+fn has_bare_line_feed(bytes: &[u8]) -> bool {
+    bytes.windows(2).any(|pair| matches!(pair, [before, b'\n'] if *before != b'\r'))
 }
 
 fn invalid(what: &'static str) -> io::Error {
@@ -381,11 +379,23 @@ mod tests {
         .await;
     }
 
+    /// Goal: the empty lines before a request end with CRLF, like any other.
+    #[tokio::test]
+    async fn a_bare_line_feed_before_a_request_is_refused() {
+        for before in ["\n", "\r\n\n"] {
+            refused(&format!("{before}GET /a HTTP/1.1\r\nhost: x\r\n\r\n"), "a line ends with LF alone").await;
+        }
+    }
+
     async fn check(end_of_head: &str, why: &str) {
+        refused(&format!("POST /a HTTP/1.1\r\nhost: x\r\n{end_of_head}{BEHIND}"), why).await;
+    }
+
+    async fn refused(request: &str, why: &str) {
         for at_once in [usize::MAX, 1] {
-            let passed = read(&format!("POST /a HTTP/1.1\r\nhost: x\r\n{end_of_head}{BEHIND}"), at_once).await.unwrap();
-            assert!(passed.contains(&format!("{REFUSED}: {why}\r\n")), "{end_of_head:?}: {passed:?}");
-            assert!(!passed.contains("/a") && !passed.contains("/b"), "{end_of_head:?}: {passed:?}");
+            let passed = read(request, at_once).await.unwrap();
+            assert!(passed.contains(&format!("{REFUSED}: {why}\r\n")), "{request:?}: {passed:?}");
+            assert!(!passed.contains("/a") && !passed.contains("/b"), "{request:?}: {passed:?}");
         }
     }
 
