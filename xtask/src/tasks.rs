@@ -28,7 +28,11 @@ pub(crate) fn test(cargo_test: &[String]) -> anyhow::Result<()> {
     if cargo_test.is_empty() {
         workspace.arg("--workspace");
     }
-    run(workspace.args(cargo_test))
+    run(workspace.args(cargo_test))?;
+    if !cargo_test.is_empty() {
+        return Ok(());
+    }
+    run(&mut cargo_on_kube_rs("test")?)
 }
 
 /// `cargo xtask demo`.
@@ -43,7 +47,8 @@ pub(crate) fn demo(words: &[String]) -> anyhow::Result<()> {
 /// `cargo xtask fmt`.
 pub(crate) fn fmt() -> anyhow::Result<()> {
     run(cargo("fmt").args(["--all", "--check"]))?;
-    run(cargo("fmt").current_dir(repository().join("guests")).args(["--all", "--check"]))
+    run(cargo("fmt").current_dir(repository().join("guests")).args(["--all", "--check"]))?;
+    run(cargo("fmt").current_dir(repository().join("tests/kube-rs")).arg("--check"))
 }
 
 /// `cargo xtask clippy`.
@@ -80,6 +85,17 @@ fn cargo_on_guests(task: &str) -> anyhow::Result<Command> {
     let mut command = cargo(task);
     command.arg("--manifest-path").arg(repository.join("guests/Cargo.toml"));
     command.arg("--target-dir").arg(guests_target_directory(&env::current_exe()?, &repository));
+    Ok(command)
+}
+
+/// Cargo on the tests with kube-rs. They start the gate that was built before, so their target folder is its.
+fn cargo_on_kube_rs(task: &str) -> anyhow::Result<Command> {
+    let repository = repository();
+    let of_guests = guests_target_directory(&env::current_exe()?, &repository);
+    let target = of_guests.parent().context("the guests' target folder stands in the target folder")?;
+    let mut command = cargo(task);
+    command.arg("--manifest-path").arg(repository.join("tests/kube-rs/Cargo.toml"));
+    command.arg("--target-dir").arg(target);
     Ok(command)
 }
 

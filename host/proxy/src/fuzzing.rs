@@ -23,7 +23,7 @@ use bytes::Bytes;
 use futures_util::future::join;
 use http::header::HOST;
 use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -103,19 +103,16 @@ fn run(written: &[u8], grant: Grant, sent: &Arc<Mutex<Vec<u8>>>, accepted: &Arc<
     let service = service_fn(move |request: Request<Incoming>| {
         let (sent, accepted) = (Arc::clone(&sent), Arc::clone(&accepted));
         async move {
-            let Ok((request, judged)) = prepare(request, grant) else {
-                let mut refused = Response::new(Body::empty());
-                *refused.status_mut() = StatusCode::BAD_REQUEST;
-                return Ok::<_, Infallible>(refused);
-            };
-            *lock(&accepted) = Some(judged);
-            if let Ok((mut sender, connection)) =
-                hyper::client::conn::http1::handshake(TokioIo::new(Upstream(sent))).await
-            {
-                let _ = join(connection, sender.send_request(request)).await;
+            if let Ok((request, judged)) = prepare(request, grant) {
+                *lock(&accepted) = Some(judged);
+                if let Ok((mut sender, connection)) =
+                    hyper::client::conn::http1::handshake(TokioIo::new(Upstream(sent))).await
+                {
+                    let _ = join(connection, sender.send_request(request)).await;
+                }
             }
-            // One request a run: the API server never answers.
-            std::future::pending().await
+            // One request a run, refused or not: what follows it on the connection would be compared with its line.
+            std::future::pending::<Result<Response<Body>, Infallible>>().await
         }
     });
     let io = Framed::new(Downstream(Bytes::copy_from_slice(written)), limits.header_bytes_max);
