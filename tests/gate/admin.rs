@@ -58,6 +58,7 @@ async fn status_tells_plugins_reload_and_clusters() {
           "digest": "…",
           "contract": "auth@0.1.0",
           "isolation": "fresh",
+          "start": "snapshot",
           "generation": 1,
           "builtin": true
         },
@@ -68,6 +69,7 @@ async fn status_tells_plugins_reload_and_clusters() {
           "contract": "auth@0.1.0",
           "mode": "enforce",
           "isolation": "fresh",
+          "start": "snapshot",
           "generation": 1,
           "builtin": false
         },
@@ -77,6 +79,7 @@ async fn status_tells_plugins_reload_and_clusters() {
           "digest": "…",
           "contract": "auth@0.1.0",
           "isolation": "fresh",
+          "start": "snapshot",
           "generation": 1,
           "builtin": true
         },
@@ -86,6 +89,7 @@ async fn status_tells_plugins_reload_and_clusters() {
           "digest": "…",
           "contract": "auth@0.1.0",
           "isolation": "fresh",
+          "start": "snapshot",
           "generation": 1,
           "builtin": true
         },
@@ -95,6 +99,7 @@ async fn status_tells_plugins_reload_and_clusters() {
           "digest": "…",
           "contract": "auth@0.1.0",
           "isolation": "fresh",
+          "start": "snapshot",
           "generation": 1,
           "builtin": true
         },
@@ -104,6 +109,7 @@ async fn status_tells_plugins_reload_and_clusters() {
           "digest": "…",
           "contract": "auth@0.1.0",
           "isolation": "fresh",
+          "start": "snapshot",
           "generation": 1,
           "builtin": true
         },
@@ -113,6 +119,7 @@ async fn status_tells_plugins_reload_and_clusters() {
           "digest": "…",
           "contract": "auth@0.1.0",
           "isolation": "fresh",
+          "start": "snapshot",
           "generation": 1,
           "builtin": true
         },
@@ -123,6 +130,7 @@ async fn status_tells_plugins_reload_and_clusters() {
           "contract": "auth@0.1.0",
           "mode": "enforce",
           "isolation": "fresh",
+          "start": "snapshot",
           "generation": 1,
           "builtin": false
         },
@@ -132,6 +140,7 @@ async fn status_tells_plugins_reload_and_clusters() {
           "digest": "…",
           "contract": "auth@0.1.0",
           "isolation": "fresh",
+          "start": "snapshot",
           "generation": 1,
           "builtin": true
         }

@@ -31,6 +31,7 @@ mod limits_downstream;
 mod listener;
 mod no_credential;
 mod outbound;
+mod plugin_start;
 mod policies;
 mod reload;
 mod startup;

@@ -251,7 +251,7 @@ mod tests {
     use witgate_plugin::{Isolation, PluginKind};
 
     use super::*;
-    use crate::plugins::status::ReloadResult;
+    use crate::plugins::status::{ReloadResult, StartWord};
 
     /// Goal: a probe learns whether the gate lives and is ready, and why not. Method: the states of a life, one after the other.
     #[tokio::test]
@@ -294,6 +294,8 @@ mod tests {
             contract: Some("auth@0.1.0".to_owned()),
             mode: Some(PolicyMode::Enforce),
             isolation: Some(Isolation::Fresh),
+            start: Some(StartWord::ConfiguredEach),
+            start_reason: Some("it drops data".to_owned()),
             generation: Some(Generation(7)),
             builtin: false,
             error: None,
@@ -305,6 +307,8 @@ mod tests {
             contract: None,
             mode: None,
             isolation: None,
+            start: None,
+            start_reason: None,
             generation: None,
             builtin: false,
             error: Some("torn.wasm: not a component".to_owned()),
@@ -338,6 +342,8 @@ mod tests {
               "contract": "auth@0.1.0",
               "mode": "enforce",
               "isolation": "fresh",
+              "start": "configured-each",
+              "startReason": "it drops data",
               "generation": 7,
               "builtin": false
             },

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use witgate_core::{AuthenticationStrategy, Digest, Generation, PermissionPolicy, PluginName, PolicyMode};
-use witgate_plugin::{Isolation, PluginKind};
+use witgate_plugin::{Isolation, PluginKind, Start};
 
 pub(crate) mod builtin;
 pub(crate) mod candidate;
@@ -79,6 +79,8 @@ pub(crate) struct PluginEntry {
     pub(crate) contract: String,
     /// Whether calls share an instance.
     pub(crate) isolation: Isolation,
+    /// How its calls come to the state that `configure` left.
+    pub(crate) start: Start,
     /// Whether its answer counts; none for a strategy.
     pub(crate) mode: Option<PolicyMode>,
     /// What its credentials depend on; a policy has none.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 use witgate_core::{CallError, Digest, Limit, PluginName, SecretStore};
 
 use crate::Limits;
@@ -21,7 +21,7 @@ use crate::capability::http::send::Outbound;
 use crate::capability::log::{CallLog, PluginLog};
 use crate::capability::wasi::Surroundings;
 use crate::host::Shared;
-use crate::limits::LIFTED_BYTES_MAX;
+use crate::limits::{LIFTED_BYTES_MAX, LOAD_DEADLINE};
 use crate::sandbox::{Budget, Sandbox, SecretStores};
 
 /// What all calls of one plug-in share.
@@ -85,24 +85,24 @@ impl Runner {
 
     /// Begins a call of a policy.
     pub(crate) fn begin(&self) -> Result<Call<'_>, CallError> {
-        self.begin_within(self.limits.deadline, SecretStores::default())
+        self.begin_within(&self.host.engine, self.limits.deadline, SecretStores::default())
     }
 
     /// Begins a call of a strategy; `cluster` are the secrets of the cluster at hand.
     pub(crate) fn begin_with_secrets(&self, cluster: Option<Arc<dyn SecretStore>>) -> Result<Call<'_>, CallError> {
-        let secrets = SecretStores { sidecar: Some(Arc::clone(&self.secrets)), cluster };
-        self.begin_within(self.limits.deadline, secrets)
+        let secrets = SecretStores { sidecar: Some(Arc::clone(&self.secrets)), cluster, asked: false };
+        self.begin_within(&self.host.engine, self.limits.deadline, secrets)
     }
 
-    /// Begins the call that configures a plug-in when it is loaded.
-    pub(crate) fn begin_loading(&self) -> Result<Call<'_>, CallError> {
-        let secrets = SecretStores { sidecar: Some(Arc::clone(&self.secrets)), cluster: None };
-        self.begin_within(crate::limits::LOAD_DEADLINE, secrets)
+    /// Begins the call that configures a plug-in when it is loaded, by what `engine` compiled.
+    pub(crate) fn begin_loading(&self, engine: &Engine) -> Result<Call<'_>, CallError> {
+        let secrets = SecretStores { sidecar: Some(Arc::clone(&self.secrets)), cluster: None, asked: false };
+        self.begin_within(engine, LOAD_DEADLINE, secrets)
     }
 
-    fn begin_within(&self, given: Duration, secrets: SecretStores) -> Result<Call<'_>, CallError> {
+    fn begin_within(&self, engine: &Engine, given: Duration, secrets: SecretStores) -> Result<Call<'_>, CallError> {
         let permit = self.permits.try_acquire().map_err(|_full| self.saturated())?;
-        let deadline = Deadline { clock: Arc::new(CallClock::begin()), given };
+        let deadline = Deadline::begin(given);
         let log = Arc::new(CallLog::new(Arc::clone(&self.log)));
         let sandbox = Sandbox {
             deadline: deadline.clone(),
@@ -113,7 +113,7 @@ impl Runner {
             http: HttpState::new(self.outbound.clone(), Arc::clone(&log)),
             log,
         };
-        let mut store = Store::new(&self.host.engine, sandbox);
+        let mut store = Store::new(engine, sandbox);
         store.limiter(|sandbox| &mut sandbox.budget);
         store.set_hostcall_fuel(LIFTED_BYTES_MAX);
         store.set_epoch_deadline(TICKS_AT_A_TIME);
@@ -145,6 +145,11 @@ impl Runner {
 }
 
 impl Deadline {
+    /// Begins now.
+    pub(crate) fn begin(given: Duration) -> Self {
+        Self { clock: Arc::new(CallClock::begin()), given }
+    }
+
     /// Waits for `guest` until the deadline.
     pub(crate) async fn bound<T>(
         &self,

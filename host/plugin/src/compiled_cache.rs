@@ -5,7 +5,8 @@
 //! only if the hash inside still fits. Anything else is a miss, never an error: the component is at hand
 //! and is compiled again.
 //!
-//! It holds components as they were delivered. What a plug-in made of its settings is never written.
+//! It holds components as they were delivered, and policies (and plug-ins without settings) with the state that `configure`
+//! left. What a strategy made of its settings is never written.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};

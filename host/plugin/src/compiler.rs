@@ -8,7 +8,7 @@ use witgate_core::{Digest, PluginName};
 use crate::LoadError;
 use crate::compiled_cache::CompiledCache;
 
-/// Compiles `bytes`, or takes what an earlier run compiled of the same bytes.
+/// Compiles `bytes`, which are recognised as a component, or takes what an earlier run compiled of the same bytes.
 pub(crate) fn compile(
     engine: &Engine,
     cache: Option<&CompiledCache>,
@@ -16,7 +16,6 @@ pub(crate) fn compile(
     bytes: &[u8],
     digest: Digest,
 ) -> Result<Component, LoadError> {
-    recognise(plugin, bytes)?;
     if let Some(component) = cache.and_then(|cache| cache.find(engine, digest)) {
         debug!(%plugin, %digest, "compiled code found in the cache");
         return Ok(component);
@@ -30,7 +29,7 @@ pub(crate) fn compile(
 }
 
 /// Tells a component from what people take for one.
-fn recognise(plugin: &PluginName, bytes: &[u8]) -> Result<(), LoadError> {
+pub(crate) fn recognise(plugin: &PluginName, bytes: &[u8]) -> Result<(), LoadError> {
     let plugin = || plugin.clone();
     match bytes {
         [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => {}

@@ -7,7 +7,10 @@
 use std::num::NonZeroU32;
 
 use tracing::{debug, warn};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, RegallocAlgorithm,
+    WasmBacktraceDetails,
+};
 
 use crate::limits::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX, WASM_STACK_BYTES_MAX};
 
@@ -27,6 +30,13 @@ pub(crate) fn build(instances_max: NonZeroU32) -> wasmtime::Result<Engine> {
             Engine::new(&common())
         }
     }
+}
+
+/// An engine for code that runs once, when a plug-in is configured: it compiles fast, and what it compiles is slow.
+pub(crate) fn build_throw_away() -> wasmtime::Result<Engine> {
+    let mut config = common();
+    config.cranelift_opt_level(OptLevel::None).cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+    Engine::new(&config)
 }
 
 fn common() -> Config {

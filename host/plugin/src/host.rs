@@ -5,24 +5,19 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tracing::{Instrument, Span, debug_span};
 use wasmtime::Engine;
-use wasmtime::component::{HasSelf, InstancePre, Linker};
-use witgate_core::{BoxError, CallError, Digest, PluginName};
+use wasmtime::component::{HasSelf, Linker};
+use witgate_core::BoxError;
 
 use crate::bindings::{policy, strategy};
-use crate::call::{Call, Runner};
-use crate::capability::http::send::Outbound;
 use crate::capability::{http, wasi};
 use crate::compiled_cache::{CacheDirectoryError, CompiledCache};
-use crate::contract::{PluginKind, Wasi, inspect};
 use crate::sandbox::Sandbox;
-use crate::start_state::{Linked, StartState};
 use crate::ticker::Ticker;
-use crate::{
-    Grants, Isolation, LoadError, LoadedPlugin, OutboundHost, PluginSource, WasmPolicy, WasmStrategy, compiler, engine,
-};
+use crate::{LoadError, LoadedPlugin, PluginSource, engine, loading};
 
 /// Runs plug-ins. Cheap to clone; what it loaded keeps it alive.
 #[derive(Clone)]
@@ -55,13 +50,26 @@ pub enum HostError {
 /// What a host's plug-ins share.
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
-    policies: Linker<Sandbox>,
-    strategies: Linker<Sandbox>,
-    cache: Option<CompiledCache>,
+    pub(crate) linkers: Linkers,
+    /// For what runs once, when a plug-in is configured.
+    pub(crate) throw_away: ThrowAway,
+    pub(crate) cache: Option<CompiledCache>,
     /// Compilations at the same time: each uses several threads and much memory.
     compilations: Semaphore,
     /// Dropped with the last plug-in.
     _ticker: Ticker,
+}
+
+/// An engine that compiles fast.
+pub(crate) struct ThrowAway {
+    pub(crate) engine: Engine,
+    pub(crate) linkers: Linkers,
+}
+
+/// What components may import, by kind.
+pub(crate) struct Linkers {
+    pub(crate) policies: Linker<Sandbox>,
+    pub(crate) strategies: Linker<Sandbox>,
 }
 
 impl Host {
@@ -72,15 +80,16 @@ impl Host {
     pub fn new(config: HostConfig) -> Result<Self, HostError> {
         let engine = engine::build(config.instances_max).map_err(engine_error)?;
         let cache = config.cache_directory.map(|directory| CompiledCache::open(directory, &engine)).transpose()?;
-        let policies = policy_linker(&engine).map_err(engine_error)?;
-        let strategies = strategy_linker(&engine).map_err(engine_error)?;
-        let ticker = Ticker::start(engine.clone()).map_err(HostError::Ticker)?;
+        let linkers = Linkers::new(&engine).map_err(engine_error)?;
+        let throw_away = engine::build_throw_away().map_err(engine_error)?;
+        let ticker = Ticker::start([engine.clone(), throw_away.clone()]).map_err(HostError::Ticker)?;
+        let throw_away = ThrowAway { linkers: Linkers::new(&throw_away).map_err(engine_error)?, engine: throw_away };
         let compilations = Semaphore::new(COMPILATIONS_MAX);
-        Ok(Self(Arc::new(Shared { engine, policies, strategies, cache, compilations, _ticker: ticker })))
+        Ok(Self(Arc::new(Shared { engine, linkers, throw_away, cache, compilations, _ticker: ticker })))
     }
 
-    /// Loads one plug-in: compiled off the runtime's workers, link-checked, and configured once to see
-    /// whether it takes its settings.
+    /// Loads one plug-in off the runtime's workers: compiled, link-checked and configured, with the state that
+    /// `configure` left as the start of every call where a snapshot of it can be taken.
     ///
     /// # Errors
     /// When the plug-in cannot be run as its sidecar says. Nothing of it is left behind then.
@@ -90,49 +99,16 @@ impl Host {
     }
 
     async fn load_now(&self, source: PluginSource) -> Result<LoadedPlugin, LoadError> {
-        match source.isolation {
-            Isolation::Fresh => {}
-            Isolation::Reused => return Err(LoadError::NotIsolated { plugin: source.name }),
-        }
-        let PluginSource { name, bytes, settings, limits, grants, mode, isolation: _ } = source;
-        let Grants { secrets, outbound_hosts } = grants;
-        let (digest, plugin, outbound) = self.link(name.clone(), bytes, outbound_hosts).await?;
-        let runner = Runner::new(name, digest, limits, secrets, outbound, Arc::clone(&self.0));
-        let settings: Arc<str> = settings.to_string().into();
-        match plugin {
-            LinkedPlugin::Policy(linked, wasi) => {
-                let start = configured(&runner, linked, settings).await?;
-                Ok(LoadedPlugin::Policy(Arc::new(WasmPolicy::new(runner, start, mode, wasi))))
-            }
-            LinkedPlugin::Strategy(linked) => {
-                let start = configured(&runner, linked, settings).await?;
-                Ok(LoadedPlugin::Strategy(Arc::new(WasmStrategy::new(runner, start))))
-            }
-        }
-    }
-
-    /// Hashes, compiles and link-checks `bytes` where blocking is allowed.
-    async fn link(
-        &self,
-        name: PluginName,
-        bytes: Arc<[u8]>,
-        outbound_hosts: Vec<OutboundHost>,
-    ) -> Result<(Digest, LinkedPlugin, Option<Arc<Outbound>>), LoadError> {
         // Loading may wait; never closed, so this cannot fail.
         let _permit = self.0.compilations.acquire().await;
-        let shared = Arc::clone(&self.0);
-        let plugin = name.clone();
-        let span = Span::current();
-        let linked = tokio::task::spawn_blocking(move || {
+        let (shared, runtime, span) = (Arc::clone(&self.0), Handle::current(), Span::current());
+        let plugin = source.name.clone();
+        let loaded = tokio::task::spawn_blocking(move || {
             let _entered = span.enter();
-            let digest = Digest::of(&bytes);
-            let goes_out = !outbound_hosts.is_empty();
-            let linked = shared.link(&plugin, &bytes, digest, goes_out)?;
-            let outbound = goes_out.then(|| Arc::new(Outbound::new(outbound_hosts)));
-            Ok((digest, linked, outbound))
+            loading::load(&shared, &runtime, source)
         });
         // A panic of the compiler is this plug-in's failure, not ours.
-        linked.await.map_err(|error| LoadError::CompilerFailed { plugin: name, source: error.into() })?
+        loaded.await.map_err(|error| LoadError::CompilerFailed { plugin, source: error.into() })?
     }
 }
 
@@ -149,60 +125,9 @@ impl Default for HostConfig {
     }
 }
 
-/// A component whose imports are all there, with its exports looked up.
-enum LinkedPlugin {
-    Policy(policy::PolicyPre<Sandbox>, Wasi),
-    Strategy(strategy::StrategyPre<Sandbox>),
-}
-
-impl Shared {
-    fn link(&self, name: &PluginName, bytes: &[u8], digest: Digest, outbound: bool) -> Result<LinkedPlugin, LoadError> {
-        let component = compiler::compile(&self.engine, self.cache.as_ref(), name, bytes, digest)?;
-        let mismatch = |error: wasmtime::Error| LoadError::Mismatch { plugin: name.clone(), source: error.into() };
-        let (kind, wasi) = inspect(name, &self.engine, &component.component_type(), outbound)?;
-        match kind {
-            PluginKind::Policy if outbound => {
-                Err(LoadError::StrategiesOnly { plugin: name.clone(), key: "outboundHosts" })
-            }
-            PluginKind::Policy => {
-                let instance_pre: InstancePre<_> = self.policies.instantiate_pre(&component).map_err(mismatch)?;
-                Ok(LinkedPlugin::Policy(policy::PolicyPre::new(instance_pre).map_err(mismatch)?, wasi))
-            }
-            PluginKind::Strategy if name.as_str().contains('-') => {
-                Err(LoadError::StrategyName { plugin: name.clone() })
-            }
-            PluginKind::Strategy => {
-                let instance_pre: InstancePre<_> = self.strategies.instantiate_pre(&component).map_err(mismatch)?;
-                Ok(LinkedPlugin::Strategy(strategy::StrategyPre::new(instance_pre).map_err(mismatch)?))
-            }
-        }
-    }
-}
-
-/// Asks the guest once whether it takes its settings.
-async fn configured<P: Linked + Sync>(
-    runner: &Runner,
-    linked: P,
-    settings: Arc<str>,
-) -> Result<StartState<P>, LoadError> {
-    let start = StartState::configured_each(linked, settings);
-    let failed = |source| LoadError::NotConfigured { plugin: runner.name.clone(), source };
-    let mut call: Call<'_> = runner.begin_loading().map_err(failed)?;
-    let ended = call.deadline.bound(start.bare_instance(&mut call.store)).await;
-    let instance = match call.outcome(ended) {
-        // Nothing has answered yet: what does not fit are the types of what it exports.
-        Err(CallError::Malformed { plugin, reason }) => {
-            return Err(LoadError::Mismatch { plugin, source: reason.into() });
-        }
-        instance => instance.map_err(failed)?,
-    };
-    let ended = call.deadline.bound(start.try_settings(&instance, &mut call.store)).await;
-    match call.outcome(ended).map_err(failed)? {
-        Ok(()) => Ok(start),
-        Err(errors) => {
-            let errors = crate::answer::texts(errors);
-            Err(LoadError::SettingsRefused { plugin: runner.name.clone(), errors })
-        }
+impl Linkers {
+    fn new(engine: &Engine) -> wasmtime::Result<Self> {
+        Ok(Self { policies: policy_linker(engine)?, strategies: strategy_linker(engine)? })
     }
 }
 

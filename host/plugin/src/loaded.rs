@@ -5,7 +5,7 @@ use std::sync::Arc;
 use witgate_core::{AuthenticationStrategy, Digest, PermissionPolicy, PluginName};
 
 use crate::contract::{CONTRACT, PluginKind};
-use crate::{WasmPolicy, WasmStrategy};
+use crate::{Start, WasmPolicy, WasmStrategy};
 
 /// A plug-in that can be called: recognised, compiled, linked, and content with its settings.
 #[derive(Clone)]
@@ -30,6 +30,14 @@ impl LoadedPlugin {
         match self {
             Self::Policy(policy) => policy.digest(),
             Self::Strategy(strategy) => strategy.digest(),
+        }
+    }
+
+    /// How its calls come to the state that `configure` left.
+    pub fn start(&self) -> &Start {
+        match self {
+            Self::Policy(policy) => policy.start(),
+            Self::Strategy(strategy) => strategy.start(),
         }
     }
 

@@ -15,12 +15,13 @@ use crate::capability::wasi::Surroundings;
 use crate::contract::Wasi;
 use crate::lower::lower_user;
 use crate::sandbox::Sandbox;
-use crate::start_state::StartState;
+use crate::start_state::{Start, StartState};
 
 /// A policy that runs as WebAssembly, in a fresh instance for each query.
 pub struct WasmPolicy {
     runner: Runner,
-    start: StartState<PolicyPre<Sandbox>>,
+    state: StartState<PolicyPre<Sandbox>>,
+    start: Start,
     mode: PolicyMode,
     wasi: Wasi,
 }
@@ -28,17 +29,23 @@ pub struct WasmPolicy {
 impl WasmPolicy {
     pub(crate) const fn new(
         runner: Runner,
-        start: StartState<PolicyPre<Sandbox>>,
+        state: StartState<PolicyPre<Sandbox>>,
+        start: Start,
         mode: PolicyMode,
         wasi: Wasi,
     ) -> Self {
-        Self { runner, start, mode, wasi }
+        Self { runner, state, start, mode, wasi }
+    }
+
+    /// How its calls come to the state that `configure` left.
+    pub(crate) const fn start(&self) -> &Start {
+        &self.start
     }
 
     async fn call(&self, query: &PolicyQuery, user: Option<&UserInfo>) -> Result<Decision, CallError> {
         let mut call = self.runner.begin()?;
         let answer = call.deadline.bound(async {
-            let instance = self.start.instance(&mut call.store).await?;
+            let instance = self.state.instance(&mut call.store).await?;
             match self.wasi {
                 Wasi::Imported => call.store.data_mut().enter(Surroundings::of_query(query, user)),
                 Wasi::Absent => {}

@@ -33,6 +33,8 @@ pub(crate) struct SecretStores {
     pub(crate) sidecar: Option<Arc<dyn SecretStore>>,
     /// Those of the cluster at hand.
     pub(crate) cluster: Option<Arc<dyn SecretStore>>,
+    /// Whether the guest asked for one.
+    pub(crate) asked: bool,
 }
 
 /// What an instance may allocate, what it has, and what it was refused.
@@ -46,6 +48,27 @@ pub(crate) struct Budget {
 impl Budget {
     pub(crate) const fn new(memory_bytes_max: usize) -> Self {
         Self { memory_bytes_max, memory_bytes: 0, refused: None }
+    }
+
+    /// Room for the one page in which a memory's own size and place are told when it is read as a whole.
+    pub(crate) const fn without_memory_limit(&mut self) {
+        self.memory_bytes_max = usize::MAX;
+    }
+}
+
+impl Sandbox {
+    /// Why what the guest now holds in its memory must not become the start of every later call; none if it may.
+    pub(crate) fn unfit_for_snapshot(&self) -> Option<&'static str> {
+        if self.secrets.asked {
+            return Some("`configure` asks for a secret, which may be another one tomorrow");
+        }
+        if self.http.was_asked() {
+            return Some("`configure` tries to send an HTTP request");
+        }
+        if self.wasi.as_ref().is_some_and(|wasi| wasi.holds_handles()) {
+            return Some("`configure` leaves a handle of the host's open");
+        }
+        None
     }
 }
 

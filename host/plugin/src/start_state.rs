@@ -1,16 +1,29 @@
 //! How a fresh instance comes to the state that `configure` left.
 //!
-//! Today it configures each instance anew, which every guest allows. A guest whose configured memory
-//! could be made part of its component would need only the other constructor; nothing else here or
-//! outside would change.
+//! Where it can be, that state is part of the component that serves ([`snapshot`](crate::snapshot)); else each instance
+//! is configured anew, which every guest allows.
 
 use std::sync::Arc;
 
 use wasmtime::Store;
+use wasmtime::component::{Component, Instance, Linker};
 
 use crate::bindings::policy::{Policy, PolicyPre};
 use crate::bindings::strategy::{Strategy, StrategyPre};
+use crate::host::Linkers;
 use crate::sandbox::Sandbox;
+
+/// How a plug-in's calls come to the state that `configure` left.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Start {
+    /// It is part of what an instance begins with: `configure` ran once, when the plug-in was loaded.
+    Snapshot,
+    /// `configure` runs in each instance.
+    ConfiguredEach {
+        /// Why there is no snapshot; for operators.
+        reason: String,
+    },
+}
 
 /// A component, linked, and what it takes to make a configured instance of it.
 pub(crate) struct StartState<P> {
@@ -20,6 +33,8 @@ pub(crate) struct StartState<P> {
 
 /// When the settings reach the guest.
 enum Settings {
+    /// Never: the guest's memory holds what it made of them.
+    InComponent,
     /// In each instance, before anything else.
     EachInstance(Arc<str>),
 }
@@ -30,9 +45,18 @@ enum Settings {
 struct SettingsNoLongerTaken;
 
 /// A world with the interface `plugin`, linked.
-pub(crate) trait Linked {
+pub(crate) trait Linked: Sized + Send + Sync {
     /// An instance of it.
     type Instance: Send;
+
+    /// What a component of this world may import.
+    fn linker(linkers: &Linkers) -> &Linker<Sandbox>;
+
+    /// Joins a component with its imports, and looks its exports up.
+    fn link(linkers: &Linkers, component: &Component) -> wasmtime::Result<Self>;
+
+    /// The exports of an instance that was made without it.
+    fn exports(store: &mut Store<Sandbox>, instance: &Instance) -> wasmtime::Result<Self::Instance>;
 
     fn instantiate(&self, store: &mut Store<Sandbox>) -> impl Future<Output = wasmtime::Result<Self::Instance>> + Send;
 
@@ -43,7 +67,12 @@ pub(crate) trait Linked {
     ) -> impl Future<Output = wasmtime::Result<Result<(), Vec<String>>>> + Send;
 }
 
-impl<P: Linked + Sync> StartState<P> {
+impl<P: Linked> StartState<P> {
+    /// Every instance is configured as it begins.
+    pub(crate) const fn snapshot(linked: P) -> Self {
+        Self { linked, settings: Settings::InComponent }
+    }
+
     /// Every instance is configured before it is used.
     pub(crate) const fn configured_each(linked: P, settings: Arc<str>) -> Self {
         Self { linked, settings: Settings::EachInstance(settings) }
@@ -61,6 +90,7 @@ impl<P: Linked + Sync> StartState<P> {
         store: &mut Store<Sandbox>,
     ) -> wasmtime::Result<Result<(), Vec<String>>> {
         match &self.settings {
+            Settings::InComponent => Ok(Ok(())),
             Settings::EachInstance(settings) => P::configure(instance, store, settings).await,
         }
     }
@@ -69,6 +99,7 @@ impl<P: Linked + Sync> StartState<P> {
     pub(crate) async fn instance(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<P::Instance> {
         let instance = self.linked.instantiate(store).await?;
         match &self.settings {
+            Settings::InComponent => {}
             Settings::EachInstance(settings) => {
                 P::configure(&instance, store, settings)
                     .await?
@@ -81,6 +112,18 @@ impl<P: Linked + Sync> StartState<P> {
 
 impl Linked for PolicyPre<Sandbox> {
     type Instance = Policy;
+
+    fn linker(linkers: &Linkers) -> &Linker<Sandbox> {
+        &linkers.policies
+    }
+
+    fn link(linkers: &Linkers, component: &Component) -> wasmtime::Result<Self> {
+        Self::new(linkers.policies.instantiate_pre(component)?)
+    }
+
+    fn exports(store: &mut Store<Sandbox>, instance: &Instance) -> wasmtime::Result<Policy> {
+        Policy::new(store, instance)
+    }
 
     async fn instantiate(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<Policy> {
         self.instantiate_async(store).await
@@ -97,6 +140,18 @@ impl Linked for PolicyPre<Sandbox> {
 
 impl Linked for StrategyPre<Sandbox> {
     type Instance = Strategy;
+
+    fn linker(linkers: &Linkers) -> &Linker<Sandbox> {
+        &linkers.strategies
+    }
+
+    fn link(linkers: &Linkers, component: &Component) -> wasmtime::Result<Self> {
+        Self::new(linkers.strategies.instantiate_pre(component)?)
+    }
+
+    fn exports(store: &mut Store<Sandbox>, instance: &Instance) -> wasmtime::Result<Strategy> {
+        Strategy::new(store, instance)
+    }
 
     async fn instantiate(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<Strategy> {
         self.instantiate_async(store).await

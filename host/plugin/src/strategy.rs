@@ -17,17 +17,23 @@ use crate::capability::wasi::Surroundings;
 use crate::credential_check::{CredentialFault, check_credential, check_impersonation};
 use crate::lower::lower_user;
 use crate::sandbox::Sandbox;
-use crate::start_state::StartState;
+use crate::start_state::{Start, StartState};
 
 /// An authentication strategy that runs as WebAssembly, in a fresh instance for each call.
 pub struct WasmStrategy {
     runner: Runner,
-    start: StartState<StrategyPre<Sandbox>>,
+    state: StartState<StrategyPre<Sandbox>>,
+    start: Start,
 }
 
 impl WasmStrategy {
-    pub(crate) const fn new(runner: Runner, start: StartState<StrategyPre<Sandbox>>) -> Self {
-        Self { runner, start }
+    pub(crate) const fn new(runner: Runner, state: StartState<StrategyPre<Sandbox>>, start: Start) -> Self {
+        Self { runner, state, start }
+    }
+
+    /// How its calls come to the state that `configure` left.
+    pub(crate) const fn start(&self) -> &Start {
+        &self.start
     }
 
     async fn call_credential(
@@ -45,7 +51,7 @@ impl WasmStrategy {
         let entries: Vec<_> = request_auth.entries().iter().map(lower_entry).collect();
         let caller = caller.map(lower_user);
         let answer = call.deadline.bound(async {
-            let instance = self.start.instance(&mut call.store).await?;
+            let instance = self.state.instance(&mut call.store).await?;
             call.store.data_mut().enter(Surroundings::Real);
             call.store.data_mut().http.open(Some(details));
             let strategy = instance.witgate_auth_authentication_strategy();
@@ -62,7 +68,7 @@ impl WasmStrategy {
         let mut call = self.runner.begin_with_secrets(None)?;
         let entries = lower_metadata(metadata);
         let answer = call.deadline.bound(async {
-            let instance = self.start.instance(&mut call.store).await?;
+            let instance = self.state.instance(&mut call.store).await?;
             call.store.data_mut().enter(Surroundings::Real);
             call.store.data_mut().http.open(None);
             let strategy = instance.witgate_auth_authentication_strategy();
@@ -76,7 +82,7 @@ impl WasmStrategy {
         let mut call = self.runner.begin_with_secrets(None)?;
         let entries = lower_metadata(metadata);
         let answer = call.deadline.bound(async {
-            let instance = self.start.instance(&mut call.store).await?;
+            let instance = self.state.instance(&mut call.store).await?;
             call.store.data_mut().enter(Surroundings::Real);
             call.store.data_mut().http.open(None);
             let strategy = instance.witgate_auth_authentication_strategy();

@@ -10,18 +10,18 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// Moves an engine's epoch on, until it is dropped.
+/// Moves the engines' epochs on, until it is dropped.
 pub(crate) struct Ticker {
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
-    pub(crate) fn start(engine: Engine) -> io::Result<Self> {
+    pub(crate) fn start(engines: [Engine; 2]) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let thread = thread::Builder::new().name("witgate-epochs".into()).spawn(move || {
             while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                engine.increment_epoch();
+                engines.iter().for_each(Engine::increment_epoch);
             }
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })

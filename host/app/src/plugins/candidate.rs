@@ -191,6 +191,7 @@ impl WantedPlugin {
             digest: print.component,
             contract: loaded.contract,
             isolation: sidecar.isolation,
+            start: loaded.start,
             mode,
             depends_on,
             generation,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::io::AsyncReadExt as _;
 use witgate_core::{BoxFuture, PluginName};
-use witgate_plugin::{Grants, Host, LoadedPlugin, OutboundHost, PluginSource};
+use witgate_plugin::{Grants, Host, LoadedPlugin, OutboundHost, PluginSource, Start};
 
 use super::Plugin;
 use super::sidecar::{OutboundGrant, Sidecar};
@@ -42,6 +42,8 @@ pub(crate) struct Loaded {
     pub(crate) plugin: Plugin,
     /// The version of the contract that it speaks.
     pub(crate) contract: String,
+    /// How its calls come to the state that `configure` left.
+    pub(crate) start: Start,
 }
 
 /// Loads plug-ins into the WebAssembly host.
@@ -87,11 +89,12 @@ impl Load for HostLoader {
             let source = PluginSource { name, bytes, settings, limits, grants, mode, isolation };
             let loaded = self.host.load(source).await?;
             let contract = loaded.contract().to_owned();
+            let start = loaded.start().clone();
             let plugin = match loaded {
                 LoadedPlugin::Policy(policy) => Plugin::Policy(policy),
                 LoadedPlugin::Strategy(strategy) => Plugin::Strategy(strategy),
             };
-            Ok(Loaded { plugin, contract })
+            Ok(Loaded { plugin, contract, start })
         })
     }
 }

@@ -437,7 +437,7 @@ mod tests {
         AuthError, AuthenticationStrategy, CallError, ClusterDetails, Decision, Digest, Issued, Metadata,
         PermissionPolicy, PluginName, PolicyMode, PolicyQuery, RequestAuth, SecretStore, UserInfo,
     };
-    use witgate_plugin::PluginKind;
+    use witgate_plugin::{PluginKind, Start};
 
     use super::super::Plugin;
     use super::super::load::{Loaded, Source};
@@ -821,7 +821,7 @@ mod tests {
                     Some("panic") => panic!("a loader that dies"),
                     _ => return Err(anyhow!("magic number is wrong").context("not a component")),
                 };
-                Ok(Loaded { plugin, contract: "auth@0.1.0".to_owned() })
+                Ok(Loaded { plugin, contract: "auth@0.1.0".to_owned(), start: Start::Snapshot })
             })
         }
     }

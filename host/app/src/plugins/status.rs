@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use witgate_core::{Generation, PluginName, PolicyMode};
-use witgate_plugin::{Isolation, PluginKind};
+use witgate_plugin::{Isolation, PluginKind, Start};
 
 use super::{Origin, PluginEntry, Problem};
 
@@ -38,6 +38,12 @@ pub(crate) struct PluginStatus {
     /// Whether calls share an instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) isolation: Option<Isolation>,
+    /// How its calls come to the state that `configure` left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) start: Option<StartWord>,
+    /// Why each instance is configured anew, where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) start_reason: Option<String>,
     /// The generation that first served it as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) generation: Option<Generation>,
@@ -46,6 +52,16 @@ pub(crate) struct PluginStatus {
     /// Why its newest version does not serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
+}
+
+/// How a plug-in's calls come to the state that `configure` left, in a word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum StartWord {
+    /// It ran once, when the plug-in was loaded.
+    Snapshot,
+    /// It runs in each instance.
+    ConfiguredEach,
 }
 
 /// How a reload ended.
@@ -76,6 +92,10 @@ pub(crate) enum ReloadResult {
 impl PluginStatus {
     /// A plug-in that serves.
     pub(crate) fn of(entry: &PluginEntry) -> Self {
+        let (start, start_reason) = match &entry.start {
+            Start::Snapshot => (StartWord::Snapshot, None),
+            Start::ConfiguredEach { reason } => (StartWord::ConfiguredEach, Some(reason.clone())),
+        };
         Self {
             name: entry.name.clone(),
             kind: Some(entry.plugin.kind()),
@@ -83,6 +103,8 @@ impl PluginStatus {
             contract: Some(entry.contract.clone()),
             mode: entry.mode,
             isolation: Some(entry.isolation),
+            start: Some(start),
+            start_reason,
             generation: Some(entry.generation),
             builtin: entry.origin == Origin::Builtin,
             error: None,
@@ -108,6 +130,8 @@ impl PluginStatus {
                     contract: None,
                     mode: None,
                     isolation: None,
+                    start: None,
+                    start_reason: None,
                     generation: None,
                     builtin: false,
                     error: Some(problem.to_string()),

@@ -71,6 +71,7 @@ pub(crate) struct HttpState {
 struct Hooks {
     outbound: Option<Arc<Outbound>>,
     reach: Reach,
+    asked: bool,
     log: Arc<CallLog>,
 }
 
@@ -87,7 +88,12 @@ impl HttpState {
     pub(crate) fn new(outbound: Option<Arc<Outbound>>, log: Arc<CallLog>) -> Self {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(FIELDS_BYTES_MAX);
-        Self { context, hooks: Hooks { outbound, reach: Reach::Nowhere, log } }
+        Self { context, hooks: Hooks { outbound, reach: Reach::Nowhere, asked: false, log } }
+    }
+
+    /// Whether the guest has tried to send a request.
+    pub(crate) const fn was_asked(&self) -> bool {
+        self.hooks.asked
     }
 
     /// From now on the guest may go where its sidecar says; `cluster` is the one at hand.
@@ -127,7 +133,8 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let Self { outbound, reach, log } = self;
+        self.asked = true;
+        let Self { outbound, reach, log, asked: _ } = self;
         let (outbound, reach, log) = (outbound.clone(), reach.clone(), Arc::clone(log));
         Box::new(async move {
             let (Some(outbound), Reach::Granted(cluster)) = (outbound, reach) else {

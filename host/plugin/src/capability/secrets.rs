@@ -9,6 +9,7 @@ use crate::sandbox::Sandbox;
 
 impl secrets::Host for Sandbox {
     async fn get(&mut self, name: String) -> Result<String, String> {
+        self.secrets.asked = true;
         let mut answer = Err(SecretError::NotGranted(shown(&name)));
         for store in [&self.secrets.sidecar, &self.secrets.cluster].into_iter().flatten() {
             answer = lookup(store.as_ref(), &name).await;

@@ -126,6 +126,11 @@ pub(crate) struct WasiState {
 }
 
 impl WasiState {
+    /// Whether the guest holds a handle of any capability.
+    pub(crate) fn holds_handles(&self) -> bool {
+        !self.table.is_empty()
+    }
+
     /// Where the handles of all capabilities are.
     pub(crate) const fn table(&mut self) -> &mut ResourceTable {
         &mut self.table

@@ -8,5 +8,6 @@ mod guest;
 mod loading;
 mod logging;
 mod policy;
+mod snapshot;
 mod strategy;
 mod wasi;

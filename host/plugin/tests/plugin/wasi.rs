@@ -9,7 +9,7 @@ use crate::guest::{ALLOW, DENY, Guest, query};
 use crate::logging::logged;
 
 /// The parts of WASI that the tests use.
-const WIT: &str = "
+pub(crate) const WIT: &str = "
     package test:wasi;
     world guest {
       include witgate:auth/policy@0.1.0;
@@ -64,7 +64,7 @@ const WIT: &str = "
 
 const RANDOM: &str = "\n(import \"wasi:random/random@0.2.0\" \"get-random-u64\" (func $random (result i64)))\n";
 const CLOCK: &str = "\n(import \"wasi:clocks/wall-clock@0.2.0\" \"now\" (func $now (param i32)))\n";
-const STDOUT: &str = "\n(import \"wasi:cli/stdout@0.2.0\" \"get-stdout\" (func $stdout (result i32)))\n
+pub(crate) const STDOUT: &str = "\n(import \"wasi:cli/stdout@0.2.0\" \"get-stdout\" (func $stdout (result i32)))\n
     (import \"wasi:io/streams@0.2.0\" \"[method]output-stream.blocking-write-and-flush\" (func $write (param i32 i32 i32 i32)))\n";
 
 /// Goal: the same question has the same answer, even for a policy that throws dice. Method: a guest that denies with a

@@ -1,0 +1,34 @@
+//! Issue 5, part 2: `configure` runs once, and every call starts from what it left.
+
+use serde_json::{Value, json};
+use witgate_tests::api_server::ApiServer;
+use witgate_tests::gate::Gate;
+use witgate_tests::plugin_folder::Plugin;
+
+/// Goal: a policy with a thousand rules, parsed in `configure`, serves from a snapshot; each rule counts. Method: a
+/// namespace a rule; the first, the last, and one that has none.
+#[tokio::test]
+async fn a_thousand_rules_are_parsed_once() {
+    let api_server = ApiServer::start().await;
+    let tenants: Vec<Value> = (0..1000)
+        .map(|number| {
+            json!({ "groups": ["group:default/developers"], "clusters": ["one"], "namespaces": [format!("team-{number}")],
+                "actions": ["read"] })
+        })
+        .collect();
+    let tenancy = Plugin::policy("namespace-tenancy").sidecar(json!({ "settings": { "tenants": tenants } }));
+    let gate = Gate::builder(&api_server).without_allow_all().plugin(tenancy).start().await;
+    let jane = gate.client_as("jane");
+
+    for (namespace, expected) in [("team-0", 200), ("team-999", 200), ("team-1000", 403)] {
+        let answer = jane.get(&format!("/api/v1/namespaces/{namespace}/pods")).await;
+        assert_eq!(answer.status(), expected, "{namespace}: {}", answer.body());
+    }
+    assert_eq!(of_plugin(&gate.status().await, "namespace-tenancy", "start"), "snapshot");
+}
+
+/// A value of `/status` about one plug-in.
+fn of_plugin<'a>(status: &'a Value, name: &str, key: &str) -> &'a Value {
+    let plugins = status["plugins"].as_array().expect("`/status` lists plug-ins");
+    &plugins.iter().find(|plugin| plugin["name"] == name).expect("it is listed")[key]
+}
