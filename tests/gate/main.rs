@@ -12,6 +12,7 @@ mod cluster_selection;
 mod clusters_route;
 mod credential_cache;
 mod credentials;
+mod decision_cache;
 mod decision_log;
 mod demo;
 mod drain;

@@ -7,6 +7,7 @@ mod cli;
 mod cluster_trust;
 mod config;
 mod credential_cache;
+mod decision_cache;
 mod decision_log;
 mod demo;
 mod kubeconfig;

@@ -24,6 +24,7 @@ use crate::cli::environment;
 use crate::cluster_trust::{Authorities, TrustFile};
 use crate::config::{self, ClusterConfig, Config};
 use crate::credential_cache::{CachedStrategy, CredentialCache};
+use crate::decision_cache::CachedPolicy;
 use crate::plugins::builtin::BUILTINS;
 use crate::plugins::load::HostLoader;
 use crate::plugins::reload::{Publish, Refusal, Reload, ReloadHandle, ReloadParts};
@@ -100,7 +101,7 @@ impl SnapshotBuilder {
         let mut strategies = Strategies::new();
         for entry in plugins {
             match &entry.plugin {
-                Plugin::Policy(policy) => policies.push(Arc::clone(policy)),
+                Plugin::Policy(policy) => policies.push(Arc::new(CachedPolicy::around(Arc::clone(policy)))),
                 Plugin::Strategy(strategy) => {
                     strategies.insert(entry.name.as_str(), (strategy, entry.depends_on));
                 }
