@@ -1,4 +1,4 @@
-//! Issue 5, part 2: `configure` runs once, and every call starts from what it left.
+//! Issue 5, part 2: what a call starts from, the state that `configure` left or what an earlier call did.
 
 use serde_json::{Value, json};
 use witgate_tests::api_server::ApiServer;
@@ -25,6 +25,25 @@ async fn a_thousand_rules_are_parsed_once() {
         assert_eq!(answer.status(), expected, "{namespace}: {}", answer.body());
     }
     assert_eq!(of_plugin(&gate.status().await, "namespace-tenancy", "start"), "snapshot");
+}
+
+/// Goal: an instance that is reused remembers, as its operator was told; it ends with its calls. Method: the fixture that
+/// remembers, with four calls an instance, and one caller after the other.
+#[tokio::test]
+async fn a_reused_instance_ends_with_its_calls() {
+    let api_server = ApiServer::start().await;
+    let remember =
+        Plugin::fixture("remember").sidecar(json!({ "isolation": "reused", "limits": { "instanceCalls": 4 } }));
+    let gate = Gate::builder(&api_server).plugin(remember).start().await;
+
+    let mut calls = Vec::new();
+    for name in ["jane", "john", "jane", "john", "jane"] {
+        let message = gate.client_as(name).get("/api/v1/pods").await.message();
+        let (_, told) = message.split_once("calls before: ").expect("it denies with what it remembers");
+        calls.push(told.split(',').next().unwrap_or_default().to_owned());
+    }
+    assert_eq!(calls, ["0", "1", "2", "3", "0"]);
+    assert_eq!(of_plugin(&gate.status().await, "remember", "isolation"), "reused");
 }
 
 /// A value of `/status` about one plug-in.

@@ -23,6 +23,7 @@ use crate::capability::wasi::Surroundings;
 use crate::host::Shared;
 use crate::limits::{LIFTED_BYTES_MAX, LOAD_DEADLINE};
 use crate::sandbox::{Budget, Sandbox, SecretStores};
+use crate::warm::WarmInstances;
 
 /// What all calls of one plug-in share.
 pub(crate) struct Runner {
@@ -83,50 +84,59 @@ impl Runner {
         Self { name, digest, limits, permits, log, secrets, outbound, host }
     }
 
-    /// Begins a call of a policy.
-    pub(crate) fn begin(&self) -> Result<Call<'_>, CallError> {
-        self.begin_within(&self.host.engine, self.limits.deadline, SecretStores::default())
+    /// Begins a call, in the store that `warm` yields where there is one. It is asked only once the call is admitted.
+    pub(crate) fn begin<T>(
+        &self,
+        secrets: SecretStores,
+        warm: impl FnOnce() -> Option<(Store<Sandbox>, T)>,
+    ) -> Result<(Call<'_>, Option<T>), CallError> {
+        let permit = self.admit()?;
+        let sandbox = self.sandbox(self.limits.deadline, secrets);
+        let deadline = sandbox.deadline.clone();
+        let (store, kept) = match warm() {
+            None => (new_store(&self.host.engine, sandbox), None),
+            Some((mut store, kept)) => {
+                store.data_mut().begin_again(sandbox);
+                store.set_epoch_deadline(TICKS_AT_A_TIME);
+                (store, Some(kept))
+            }
+        };
+        Ok((Call { store, deadline, runner: self, _permit: permit }, kept))
     }
 
-    /// Begins a call of a strategy; `cluster` are the secrets of the cluster at hand.
-    pub(crate) fn begin_with_secrets(&self, cluster: Option<Arc<dyn SecretStore>>) -> Result<Call<'_>, CallError> {
-        let secrets = SecretStores { sidecar: Some(Arc::clone(&self.secrets)), cluster, asked: false };
-        self.begin_within(&self.host.engine, self.limits.deadline, secrets)
+    /// The secrets of a strategy's call; `cluster` are those of the cluster at hand.
+    pub(crate) fn secrets(&self, cluster: Option<Arc<dyn SecretStore>>) -> SecretStores {
+        SecretStores { sidecar: Some(Arc::clone(&self.secrets)), cluster, asked: false }
+    }
+
+    /// Calls that an instance may serve, where it is reused, and the places of those that wait.
+    pub(crate) fn warm_instances<T>(&self) -> WarmInstances<T> {
+        WarmInstances::new(self.limits.instance_calls_max, Arc::clone(&self.host.warm_places))
     }
 
     /// Begins the call that configures a plug-in when it is loaded, by what `engine` compiled.
     pub(crate) fn begin_loading(&self, engine: &Engine) -> Result<Call<'_>, CallError> {
-        let secrets = SecretStores { sidecar: Some(Arc::clone(&self.secrets)), cluster: None, asked: false };
-        self.begin_within(engine, LOAD_DEADLINE, secrets)
+        let permit = self.admit()?;
+        let sandbox = self.sandbox(LOAD_DEADLINE, self.secrets(None));
+        let deadline = sandbox.deadline.clone();
+        Ok(Call { store: new_store(engine, sandbox), deadline, runner: self, _permit: permit })
     }
 
-    fn begin_within(&self, engine: &Engine, given: Duration, secrets: SecretStores) -> Result<Call<'_>, CallError> {
-        let permit = self.permits.try_acquire().map_err(|_full| self.saturated())?;
-        let deadline = Deadline::begin(given);
+    fn admit(&self) -> Result<SemaphorePermit<'_>, CallError> {
+        self.permits.try_acquire().map_err(|_full| self.saturated())
+    }
+
+    fn sandbox(&self, given: Duration, secrets: SecretStores) -> Sandbox {
         let log = Arc::new(CallLog::new(Arc::clone(&self.log)));
-        let sandbox = Sandbox {
-            deadline: deadline.clone(),
+        Sandbox {
+            deadline: Deadline::begin(given),
             budget: Budget::new(self.limits.memory_bytes_max),
             secrets,
             surroundings: Surroundings::STILL,
             wasi: None,
             http: HttpState::new(self.outbound.clone(), Arc::clone(&log)),
             log,
-        };
-        let mut store = Store::new(engine, sandbox);
-        store.limiter(|sandbox| &mut sandbox.budget);
-        store.set_hostcall_fuel(LIFTED_BYTES_MAX);
-        store.set_epoch_deadline(TICKS_AT_A_TIME);
-        store.epoch_deadline_callback(|context| {
-            let deadline = &context.data().deadline;
-            if deadline.has_passed() {
-                return Err(wasmtime::Error::new(DeadlinePassed));
-            }
-            deadline.clock.yields();
-            // Tokio's own yield: the task goes to the back, and timers and sockets get their turn.
-            Ok(UpdateDeadline::YieldCustom(TICKS_AT_A_TIME, Box::pin(tokio::task::yield_now())))
-        });
-        Ok(Call { store, deadline, runner: self, _permit: permit })
+        }
     }
 
     /// An answer that the contract does not allow.
@@ -142,6 +152,23 @@ impl Runner {
     fn saturated(&self) -> CallError {
         CallError::Saturated { plugin: self.name.clone(), max: self.limits.concurrency_max.get() }
     }
+}
+
+fn new_store(engine: &Engine, sandbox: Sandbox) -> Store<Sandbox> {
+    let mut store = Store::new(engine, sandbox);
+    store.limiter(|sandbox| &mut sandbox.budget);
+    store.set_hostcall_fuel(LIFTED_BYTES_MAX);
+    store.set_epoch_deadline(TICKS_AT_A_TIME);
+    store.epoch_deadline_callback(|context| {
+        let deadline = &context.data().deadline;
+        if deadline.has_passed() {
+            return Err(wasmtime::Error::new(DeadlinePassed));
+        }
+        deadline.clock.yields();
+        // Tokio's own yield: the task goes to the back, and timers and sockets get their turn.
+        Ok(UpdateDeadline::YieldCustom(TICKS_AT_A_TIME, Box::pin(tokio::task::yield_now())))
+    });
+    store
 }
 
 impl Deadline {

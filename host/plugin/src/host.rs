@@ -31,6 +31,18 @@ pub struct HostConfig {
     pub cache_directory: Option<PathBuf>,
     /// Instances of all plug-ins together; further calls are refused, not queued.
     pub instances_max: NonZeroU32,
+    /// Whether calls start from snapshots.
+    pub snapshots: Snapshots,
+}
+
+/// Whether calls start from a snapshot of what `configure` left.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Snapshots {
+    /// Wherever one can be taken.
+    #[default]
+    WherePossible,
+    /// Every instance is configured. To compare the two; it gives the same answers.
+    Never,
 }
 
 /// Why no plug-in can be run at all.
@@ -53,7 +65,10 @@ pub(crate) struct Shared {
     pub(crate) linkers: Linkers,
     /// For what runs once, when a plug-in is configured.
     pub(crate) throw_away: ThrowAway,
+    pub(crate) snapshots: Snapshots,
     pub(crate) cache: Option<CompiledCache>,
+    /// For instances that wait for their next call, of all plug-ins together.
+    pub(crate) warm_places: Arc<Semaphore>,
     /// Compilations at the same time: each uses several threads and much memory.
     compilations: Semaphore,
     /// Dropped with the last plug-in.
@@ -85,7 +100,18 @@ impl Host {
         let ticker = Ticker::start([engine.clone(), throw_away.clone()]).map_err(HostError::Ticker)?;
         let throw_away = ThrowAway { linkers: Linkers::new(&throw_away).map_err(engine_error)?, engine: throw_away };
         let compilations = Semaphore::new(COMPILATIONS_MAX);
-        Ok(Self(Arc::new(Shared { engine, linkers, throw_away, cache, compilations, _ticker: ticker })))
+        // The other half of the pool is for instances that are in use.
+        let warm_places = Arc::new(Semaphore::new(config.instances_max.get() as usize / 2));
+        Ok(Self(Arc::new(Shared {
+            engine,
+            linkers,
+            throw_away,
+            snapshots: config.snapshots,
+            cache,
+            warm_places,
+            compilations,
+            _ticker: ticker,
+        })))
     }
 
     /// Loads one plug-in off the runtime's workers: compiled, link-checked and configured, with the state that
@@ -121,7 +147,11 @@ impl fmt::Debug for Host {
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { cache_directory: None, instances_max: NonZeroU32::new(512).expect("512 is not zero") }
+        Self {
+            cache_directory: None,
+            instances_max: NonZeroU32::new(512).expect("512 is not zero"),
+            snapshots: Snapshots::default(),
+        }
     }
 }
 

@@ -7,8 +7,8 @@
 //! This crate knows neither of folders, files beside a component and reloads, nor of HTTP's server side. Its client side is
 //! one capability, `capability/http`.
 //!
-//! Promise: every call ends within its plug-in's deadline, in a fresh instance, whatever the guest
-//! does; and every way to fail is a [`CallError`](witgate_core::CallError), never an answer.
+//! Promise: every call ends within its plug-in's deadline, in an instance that no other call has at that time (a fresh one,
+//! unless its sidecar says `isolation: reused`), whatever the guest does; and every way to fail is a [`CallError`](witgate_core::CallError), never an answer.
 
 mod answer;
 mod bindings;
@@ -33,12 +33,13 @@ mod source;
 mod start_state;
 mod strategy;
 mod ticker;
+mod warm;
 
 pub use capability::http::address::{AddressRange, InvalidAddressRange};
 pub use capability::http::allow_list::{InvalidAuthorities, InvalidOrigin, OutboundHost};
 pub use compiled_cache::CacheDirectoryError;
 pub use contract::PluginKind;
-pub use host::{Host, HostConfig, HostError};
+pub use host::{Host, HostConfig, HostError, Snapshots};
 pub use limits::{InvalidLimits, Limits};
 pub use load_error::LoadError;
 pub use loaded::LoadedPlugin;

@@ -1,6 +1,6 @@
 //! What one call into a plug-in may spend.
 //!
-//! The three limits that an operator chooses are [`Limits`]; the rest are constants here, the
+//! The limits that an operator chooses are [`Limits`]; the rest are constants here, the
 //! same for every plug-in.
 
 use std::num::NonZeroU32;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// What one call into a plug-in may spend, checked.
 ///
-/// As a sidecar's `limits`: `{ deadlineMs: 50, memoryMiB: 64, concurrency: 64 }`, which are also the
+/// As a sidecar's `limits`: `{ deadlineMs: 50, memoryMiB: 64, concurrency: 64, instanceCalls: 1000 }`, which are also the
 /// defaults of keys that are absent.
 ///
 /// ```
@@ -30,6 +30,8 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// Calls that one plug-in may have in flight; further ones are refused, not queued.
     pub concurrency_max: NonZeroU32,
+    /// Calls that one instance serves before it is dropped, where instances are reused.
+    pub instance_calls_max: NonZeroU32,
 }
 
 /// `Limits` as written in the file: any number, not yet a promise.
@@ -40,6 +42,7 @@ struct RawLimits {
     #[serde(rename = "memoryMiB")]
     memory_mib: u64,
     concurrency: u32,
+    instance_calls: u32,
 }
 
 /// Why numbers are not limits.
@@ -57,6 +60,12 @@ pub enum InvalidLimits {
         /// What was given.
         given_mib: u64,
     },
+    /// Of an instance's calls.
+    #[error("`instanceCalls` is {given}; it must be between 1 and {INSTANCE_CALLS_MAX}")]
+    InstanceCalls {
+        /// What was given.
+        given: u32,
+    },
     /// Of the concurrency.
     #[error("`concurrency` is {given}; it must be between 1 and {CONCURRENCY_MAX}")]
     Concurrency {
@@ -71,7 +80,18 @@ impl Limits {
     /// # Errors
     /// When one of them is out of bounds.
     pub fn new(deadline_ms: u64, memory_mib: u64, concurrency: u32) -> Result<Self, InvalidLimits> {
-        Self::try_from(RawLimits { deadline_ms, memory_mib, concurrency })
+        Self::try_from(RawLimits { deadline_ms, memory_mib, concurrency, ..RawLimits::default() })
+    }
+
+    /// The same, with so many calls for an instance that is reused.
+    ///
+    /// # Errors
+    /// When that is out of bounds.
+    pub fn with_instance_calls(self, instance_calls: u32) -> Result<Self, InvalidLimits> {
+        match NonZeroU32::new(instance_calls) {
+            Some(max) if max.get() <= INSTANCE_CALLS_MAX => Ok(Self { instance_calls_max: max, ..self }),
+            _ => Err(InvalidLimits::InstanceCalls { given: instance_calls }),
+        }
     }
 }
 
@@ -79,7 +99,7 @@ impl TryFrom<RawLimits> for Limits {
     type Error = InvalidLimits;
 
     fn try_from(raw: RawLimits) -> Result<Self, Self::Error> {
-        let RawLimits { deadline_ms, memory_mib, concurrency } = raw;
+        let RawLimits { deadline_ms, memory_mib, concurrency, instance_calls } = raw;
         if !(1..=DEADLINE_MS_MAX).contains(&deadline_ms) {
             return Err(InvalidLimits::Deadline { given_ms: deadline_ms });
         }
@@ -91,13 +111,15 @@ impl TryFrom<RawLimits> for Limits {
             Some(max) if max.get() <= CONCURRENCY_MAX => max,
             _ => return Err(InvalidLimits::Concurrency { given: concurrency }),
         };
-        Ok(Self { deadline: Duration::from_millis(deadline_ms), memory_bytes_max, concurrency_max })
+        let deadline = Duration::from_millis(deadline_ms);
+        Self { deadline, memory_bytes_max, concurrency_max, instance_calls_max: NonZeroU32::MIN }
+            .with_instance_calls(instance_calls)
     }
 }
 
 impl Default for RawLimits {
     fn default() -> Self {
-        Self { deadline_ms: 50, memory_mib: 64, concurrency: 64 }
+        Self { deadline_ms: 50, memory_mib: 64, concurrency: 64, instance_calls: 1000 }
     }
 }
 
@@ -110,6 +132,7 @@ impl Default for Limits {
 const DEADLINE_MS_MAX: u64 = 10_000;
 const MEMORY_MIB_MAX: usize = 1024;
 const CONCURRENCY_MAX: u32 = 1024;
+const INSTANCE_CALLS_MAX: u32 = 1_000_000;
 
 /// The largest linear memory that any sidecar can grant.
 pub(crate) const MEMORY_BYTES_MAX: usize = MEMORY_MIB_MAX << 20;
@@ -148,9 +171,14 @@ mod tests {
     /// Goal: a sidecar's numbers are bounded, and a misspelt key is not a default. Method: rows of JSON.
     #[test]
     fn limits_are_bounded() {
-        check("{}", "50ms 67108864 64");
-        check(r#"{"deadlineMs":1,"memoryMiB":1,"concurrency":1}"#, "1ms 1048576 1");
-        check(r#"{"deadlineMs":10000,"memoryMiB":1024,"concurrency":1024}"#, "10s 1073741824 1024");
+        check("{}", "50ms 67108864 64 1000");
+        check(r#"{"deadlineMs":1,"memoryMiB":1,"concurrency":1,"instanceCalls":1}"#, "1ms 1048576 1 1");
+        check(
+            r#"{"deadlineMs":10000,"memoryMiB":1024,"concurrency":1024,"instanceCalls":1000000}"#,
+            "10s 1073741824 1024 1000000",
+        );
+        check(r#"{"instanceCalls":0}"#, "`instanceCalls` is 0; it must be between 1 and 1000000");
+        check(r#"{"instanceCalls":1000001}"#, "`instanceCalls` is 1000001; it must be between 1 and 1000000");
         check(r#"{"deadlineMs":0}"#, "`deadlineMs` is 0; it must be between 1 and 10000");
         check(r#"{"deadlineMs":10001}"#, "`deadlineMs` is 10001; it must be between 1 and 10000");
         check(r#"{"memoryMiB":0}"#, "`memoryMiB` is 0; it must be between 1 and 1024");
@@ -162,15 +190,15 @@ mod tests {
         check(r#"{"concurrency":1025}"#, "`concurrency` is 1025; it must be between 1 and 1024");
         check(
             r#"{"memoryMib":1}"#,
-            "unknown field `memoryMib`, expected one of `deadlineMs`, `memoryMiB`, `concurrency` at line 1 column 12",
+            "unknown field `memoryMib`, expected one of `deadlineMs`, `memoryMiB`, `concurrency`, `instanceCalls` at line 1 column 12",
         );
     }
 
     #[track_caller]
     fn check(json: &str, expected: &str) {
         let got = match serde_json::from_str::<Limits>(json) {
-            Ok(Limits { deadline, memory_bytes_max, concurrency_max }) => {
-                format!("{deadline:?} {memory_bytes_max} {concurrency_max}")
+            Ok(Limits { deadline, memory_bytes_max, concurrency_max, instance_calls_max }) => {
+                format!("{deadline:?} {memory_bytes_max} {concurrency_max} {instance_calls_max}")
             }
             Err(error) => error.to_string(),
         };

@@ -120,12 +120,6 @@ pub enum LoadError {
         /// The sidecar's key.
         key: &'static str,
     },
-    /// A way to run that is not built.
-    #[error("plug-in `{plugin}` has `isolation: reused`, which this version of witgate does not provide; use `fresh`")]
-    NotIsolated {
-        /// Which plug-in.
-        plugin: PluginName,
-    },
     /// The guest's own judgement.
     #[error("plug-in `{plugin}` refuses its settings: {}", errors.join("; "))]
     SettingsRefused {

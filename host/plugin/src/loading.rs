@@ -24,23 +24,19 @@ use crate::bindings::strategy::StrategyPre;
 use crate::call::{Call, Deadline, Runner};
 use crate::capability::http::send::Outbound;
 use crate::contract::{PluginKind, Wasi, inspect};
-use crate::host::Shared;
+use crate::host::{Shared, Snapshots};
 use crate::limits::LOAD_DEADLINE;
 use crate::sandbox::Sandbox;
 use crate::snapshot::Instrumented;
 use crate::start_state::{Linked, Start, StartState};
-use crate::{Grants, Isolation, LoadError, LoadedPlugin, PluginSource, WasmPolicy, WasmStrategy, compiler};
+use crate::{Grants, LoadError, LoadedPlugin, PluginSource, WasmPolicy, WasmStrategy, compiler};
 
 /// Loads one plug-in; what waits in it waits on `runtime`.
 ///
 /// # Errors
 /// When the plug-in cannot be run as its sidecar says. Nothing of it is left behind then.
 pub(crate) fn load(shared: &Arc<Shared>, runtime: &Handle, source: PluginSource) -> Result<LoadedPlugin, LoadError> {
-    match source.isolation {
-        Isolation::Fresh => {}
-        Isolation::Reused => return Err(LoadError::NotIsolated { plugin: source.name }),
-    }
-    let PluginSource { name, bytes, settings, limits, grants, mode, isolation: _ } = source;
+    let PluginSource { name, bytes, settings, limits, grants, mode, isolation } = source;
     compiler::recognise(&name, &bytes)?;
     let Grants { secrets, outbound_hosts } = grants;
     let outbound = (!outbound_hosts.is_empty()).then(|| Arc::new(Outbound::new(outbound_hosts)));
@@ -65,9 +61,13 @@ pub(crate) fn load(shared: &Arc<Shared>, runtime: &Handle, source: PluginSource)
     }
     Ok(match linked {
         LinkedPlugin::Policy(state, wasi) => {
+            let state = state.isolated(isolation, &runner);
             LoadedPlugin::Policy(Arc::new(WasmPolicy::new(runner, state, start, mode, wasi)))
         }
-        LinkedPlugin::Strategy(state) => LoadedPlugin::Strategy(Arc::new(WasmStrategy::new(runner, state, start))),
+        LinkedPlugin::Strategy(state) => {
+            let state = state.isolated(isolation, &runner);
+            LoadedPlugin::Strategy(Arc::new(WasmStrategy::new(runner, state, start)))
+        }
     })
 }
 
@@ -93,14 +93,13 @@ struct NoSnapshot(String);
 
 impl Loading<'_> {
     fn run(&self) -> Result<(LinkedPlugin, Start), LoadError> {
-        let key = self.snapshot_key();
-        let cached = self.shared.cache.as_ref().and_then(|cache| cache.find(&self.shared.engine, key));
-        let (component, start) = match cached {
-            Some(component) => (component, Start::Snapshot),
-            None => match self.snapshot(key)? {
-                Ok(component) => (component, Start::Snapshot),
-                Err(NoSnapshot(reason)) => (self.compile()?, Start::ConfiguredEach { reason }),
-            },
+        let snapshot = match self.shared.snapshots {
+            Snapshots::WherePossible => self.cached_snapshot()?,
+            Snapshots::Never => Err(NoSnapshot("none is to be taken".to_owned())),
+        };
+        let (component, start) = match snapshot {
+            Ok(component) => (component, Start::Snapshot),
+            Err(NoSnapshot(reason)) => (self.compile()?, Start::ConfiguredEach { reason }),
         };
         let (kind, wasi) = self.inspect(&self.shared.engine, &component)?;
         let linked = match kind {
@@ -108,6 +107,15 @@ impl Loading<'_> {
             PluginKind::Strategy => LinkedPlugin::Strategy(self.tried(&component, &start)?),
         };
         Ok((linked, start))
+    }
+
+    /// The component with its configured state, from the cache or anew; or why there is none.
+    fn cached_snapshot(&self) -> Result<Result<Component, NoSnapshot>, LoadError> {
+        let key = self.snapshot_key();
+        match self.shared.cache.as_ref().and_then(|cache| cache.find(&self.shared.engine, key)) {
+            Some(component) => Ok(Ok(component)),
+            None => self.snapshot(key),
+        }
     }
 
     /// What a snapshot of this component with these settings is cached under. Nothing else goes into one: the clock

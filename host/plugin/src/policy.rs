@@ -14,10 +14,10 @@ use crate::call::Runner;
 use crate::capability::wasi::Surroundings;
 use crate::contract::Wasi;
 use crate::lower::lower_user;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, SecretStores};
 use crate::start_state::{Start, StartState};
 
-/// A policy that runs as WebAssembly, in a fresh instance for each query.
+/// A policy that runs as WebAssembly.
 pub struct WasmPolicy {
     runner: Runner,
     state: StartState<PolicyPre<Sandbox>>,
@@ -43,18 +43,23 @@ impl WasmPolicy {
     }
 
     async fn call(&self, query: &PolicyQuery, user: Option<&UserInfo>) -> Result<Decision, CallError> {
-        let mut call = self.runner.begin()?;
+        let (mut call, warm) = self.state.begin(&self.runner, SecretStores::default())?;
         let answer = call.deadline.bound(async {
-            let instance = self.state.instance(&mut call.store).await?;
+            let leased = self.state.instance(&mut call.store, warm).await?;
             match self.wasi {
                 Wasi::Imported => call.store.data_mut().enter(Surroundings::of_query(query, user)),
                 Wasi::Absent => {}
             }
-            let policy = instance.witgate_auth_permission_policy();
-            policy.call_handle(&mut call.store, &lower_query(query), user.map(lower_user).as_ref()).await
+            let policy = leased.instance.witgate_auth_permission_policy();
+            let user = user.map(lower_user);
+            let decision = policy.call_handle(&mut call.store, &lower_query(query), user.as_ref()).await?;
+            Ok((decision, leased))
         });
         let ended = answer.await;
-        self.lift(call.outcome(ended)?)
+        let (decision, leased) = call.outcome(ended)?;
+        let decision = self.lift(decision)?;
+        self.state.end(call, leased);
+        Ok(decision)
     }
 
     fn lift(&self, decision: contract::Decision) -> Result<Decision, CallError> {

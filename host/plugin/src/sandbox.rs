@@ -57,6 +57,37 @@ impl Budget {
 }
 
 impl Sandbox {
+    /// Becomes the sandbox of another call of the same instance: what the instance has stays, all else is the new call's.
+    pub(crate) fn begin_again(&mut self, next: Self) {
+        let Self { deadline, budget, log, secrets, surroundings, wasi, http } = next;
+        drop(wasi);
+        *self = Self {
+            deadline,
+            budget: Budget { memory_bytes: self.budget.memory_bytes, ..budget },
+            secrets,
+            surroundings,
+            wasi: self.wasi.take(),
+            http,
+            log,
+        };
+        if let Some(wasi) = &self.wasi {
+            wasi.begin_again(&self.log);
+        }
+    }
+
+    /// The call is over and its instance may serve another. What the call was handed goes; says whether the instance is
+    /// fit to be kept.
+    pub(crate) fn end_call(&mut self) -> bool {
+        self.secrets = SecretStores::default();
+        if let Some(wasi) = &self.wasi {
+            wasi.end_call();
+        }
+        self.log.forget();
+        // A handle of a strategy that goes out may be half of an exchange, made for this call and nobody else's.
+        let holds_an_exchange = self.http.goes_out() && self.wasi.as_ref().is_some_and(|wasi| wasi.holds_handles());
+        self.budget.refused.is_none() && !holds_an_exchange
+    }
+
     /// Why what the guest now holds in its memory must not become the start of every later call; none if it may.
     pub(crate) fn unfit_for_snapshot(&self) -> Option<&'static str> {
         if self.secrets.asked {

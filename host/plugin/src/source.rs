@@ -41,7 +41,9 @@ pub enum Isolation {
     /// Nothing: each call has an instance of its own.
     #[default]
     Fresh,
-    /// What the plug-in kept in its memory: instances serve many calls.
+    /// What the plug-in kept in its memory: instances serve many calls, one after the other, until they have had as many as they
+    /// may, or one ends in any other way than with an answer. What the host keeps for a call (its log, secrets, HTTP and deadline)
+    /// is each call's own all the same.
     Reused,
 }
 

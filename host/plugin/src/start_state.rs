@@ -8,10 +8,14 @@ use std::sync::Arc;
 use wasmtime::Store;
 use wasmtime::component::{Component, Instance, Linker};
 
+use crate::Isolation;
 use crate::bindings::policy::{Policy, PolicyPre};
 use crate::bindings::strategy::{Strategy, StrategyPre};
+use crate::call::{Call, Runner};
 use crate::host::Linkers;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, SecretStores};
+use crate::warm::{Past, Warm, WarmInstances};
+use witgate_core::CallError;
 
 /// How a plug-in's calls come to the state that `configure` left.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,9 +30,21 @@ pub enum Start {
 }
 
 /// A component, linked, and what it takes to make a configured instance of it.
-pub(crate) struct StartState<P> {
+pub(crate) struct StartState<P: Linked> {
     linked: P,
     settings: Settings,
+    /// None where each call has an instance of its own.
+    warm: Option<WarmInstances<Kept<P::Instance>>>,
+}
+
+/// An instance with the store that it lives in.
+type Kept<I> = (Store<Sandbox>, I);
+
+/// A configured instance, for one call.
+pub(crate) struct Leased<I> {
+    /// It.
+    pub(crate) instance: I,
+    past: Past,
 }
 
 /// When the settings reach the guest.
@@ -38,6 +54,9 @@ enum Settings {
     /// In each instance, before anything else.
     EachInstance(Arc<str>),
 }
+
+/// A call, with the instance that it goes on with, where there is one.
+type Begun<'a, P> = (Call<'a>, Option<Leased<<P as Linked>::Instance>>);
 
 /// An instance took other settings than the one that was asked when the plug-in was loaded.
 #[derive(Debug, thiserror::Error)]
@@ -70,12 +89,38 @@ pub(crate) trait Linked: Sized + Send + Sync {
 impl<P: Linked> StartState<P> {
     /// Every instance is configured as it begins.
     pub(crate) const fn snapshot(linked: P) -> Self {
-        Self { linked, settings: Settings::InComponent }
+        Self { linked, settings: Settings::InComponent, warm: None }
+    }
+
+    /// Keeps instances for later calls where `isolation` says so.
+    pub(crate) fn isolated(self, isolation: Isolation, runner: &Runner) -> Self {
+        let warm = match isolation {
+            Isolation::Fresh => None,
+            Isolation::Reused => Some(runner.warm_instances()),
+        };
+        Self { warm, ..self }
+    }
+
+    /// Begins a call, with an instance of an earlier one where there is one to be had.
+    pub(crate) fn begin<'a>(&self, runner: &'a Runner, secrets: SecretStores) -> Result<Begun<'a, P>, CallError> {
+        runner.begin(secrets, || {
+            let Warm { instance: (store, instance), past } = self.warm.as_ref()?.take()?;
+            Some((store, Leased { instance, past }))
+        })
+    }
+
+    /// `call` ended well, and its answer was one: its instance may serve others.
+    pub(crate) fn end(&self, call: Call<'_>, leased: Leased<P::Instance>) {
+        let Some(warm) = &self.warm else { return };
+        let Call { mut store, .. } = call;
+        if store.data_mut().end_call() {
+            warm.give_back((store, leased.instance), leased.past);
+        }
     }
 
     /// Every instance is configured before it is used.
     pub(crate) const fn configured_each(linked: P, settings: Arc<str>) -> Self {
-        Self { linked, settings: Settings::EachInstance(settings) }
+        Self { linked, settings: Settings::EachInstance(settings), warm: None }
     }
 
     /// An instance that nobody has configured, to see whether the component's types fit.
@@ -95,8 +140,15 @@ impl<P: Linked> StartState<P> {
         }
     }
 
-    /// A fresh instance, configured.
-    pub(crate) async fn instance(&self, store: &mut Store<Sandbox>) -> wasmtime::Result<P::Instance> {
+    /// The instance that the call began with, or a fresh one, configured.
+    pub(crate) async fn instance(
+        &self,
+        store: &mut Store<Sandbox>,
+        leased: Option<Leased<P::Instance>>,
+    ) -> wasmtime::Result<Leased<P::Instance>> {
+        if let Some(leased) = leased {
+            return Ok(leased);
+        }
         let instance = self.linked.instantiate(store).await?;
         match &self.settings {
             Settings::InComponent => {}
@@ -106,7 +158,7 @@ impl<P: Linked> StartState<P> {
                     .map_err(|_refused| wasmtime::Error::new(SettingsNoLongerTaken))?;
             }
         }
-        Ok(instance)
+        Ok(Leased { instance, past: Past::default() })
     }
 }
 

@@ -19,7 +19,7 @@ use crate::lower::lower_user;
 use crate::sandbox::Sandbox;
 use crate::start_state::{Start, StartState};
 
-/// An authentication strategy that runs as WebAssembly, in a fresh instance for each call.
+/// An authentication strategy that runs as WebAssembly.
 pub struct WasmStrategy {
     runner: Runner,
     state: StartState<StrategyPre<Sandbox>>,
@@ -43,7 +43,8 @@ impl WasmStrategy {
         request_auth: &RequestAuth,
         caller: Option<&UserInfo>,
     ) -> Result<Result<Issued, AuthError>, CallError> {
-        let mut call = self.runner.begin_with_secrets(Some(Arc::clone(secrets)))?;
+        let secrets = self.runner.secrets(Some(Arc::clone(secrets)));
+        let (mut call, warm) = self.state.begin(&self.runner, secrets)?;
         for entry in request_auth.entries() {
             call.store.data().log.hide(entry.value.clone());
         }
@@ -51,46 +52,56 @@ impl WasmStrategy {
         let entries: Vec<_> = request_auth.entries().iter().map(lower_entry).collect();
         let caller = caller.map(lower_user);
         let answer = call.deadline.bound(async {
-            let instance = self.state.instance(&mut call.store).await?;
+            let leased = self.state.instance(&mut call.store, warm).await?;
             call.store.data_mut().enter(Surroundings::Real);
             call.store.data_mut().http.open(Some(details));
-            let strategy = instance.witgate_auth_authentication_strategy();
-            strategy.call_get_credential(&mut call.store, &cluster, &entries, caller.as_ref()).await
+            let strategy = leased.instance.witgate_auth_authentication_strategy();
+            let answer = strategy.call_get_credential(&mut call.store, &cluster, &entries, caller.as_ref()).await?;
+            Ok((answer, leased))
         });
         let ended = answer.await;
-        match call.outcome(ended)? {
-            Ok(grant) => self.lift_grant(grant).map(|grant| Ok(Issued { grant, cache_hit: false })),
-            Err(error) => Ok(Err(lift_error(&call, error))),
-        }
+        let (answer, leased) = call.outcome(ended)?;
+        let answer = match answer {
+            Ok(grant) => Ok(Issued { grant: self.lift_grant(grant)?, cache_hit: false }),
+            Err(error) => Err(lift_error(&call, error)),
+        };
+        self.state.end(call, leased);
+        Ok(answer)
     }
 
     async fn call_present(&self, metadata: &Metadata) -> Result<Metadata, CallError> {
-        let mut call = self.runner.begin_with_secrets(None)?;
+        let (mut call, warm) = self.state.begin(&self.runner, self.runner.secrets(None))?;
         let entries = lower_metadata(metadata);
         let answer = call.deadline.bound(async {
-            let instance = self.state.instance(&mut call.store).await?;
+            let leased = self.state.instance(&mut call.store, warm).await?;
             call.store.data_mut().enter(Surroundings::Real);
             call.store.data_mut().http.open(None);
-            let strategy = instance.witgate_auth_authentication_strategy();
-            strategy.call_present_auth_metadata(&mut call.store, &entries).await
+            let strategy = leased.instance.witgate_auth_authentication_strategy();
+            Ok((strategy.call_present_auth_metadata(&mut call.store, &entries).await?, leased))
         });
         let ended = answer.await;
-        self.lift_metadata(call.outcome(ended)?)
+        let (entries, leased) = call.outcome(ended)?;
+        let metadata = self.lift_metadata(entries)?;
+        self.state.end(call, leased);
+        Ok(metadata)
     }
 
     async fn call_validate(&self, metadata: &Metadata) -> Result<Vec<String>, CallError> {
-        let mut call = self.runner.begin_with_secrets(None)?;
+        let (mut call, warm) = self.state.begin(&self.runner, self.runner.secrets(None))?;
         let entries = lower_metadata(metadata);
         let answer = call.deadline.bound(async {
-            let instance = self.state.instance(&mut call.store).await?;
+            let leased = self.state.instance(&mut call.store, warm).await?;
             call.store.data_mut().enter(Surroundings::Real);
             call.store.data_mut().http.open(None);
-            let strategy = instance.witgate_auth_authentication_strategy();
-            strategy.call_validate_cluster(&mut call.store, &entries).await
+            let strategy = leased.instance.witgate_auth_authentication_strategy();
+            Ok((strategy.call_validate_cluster(&mut call.store, &entries).await?, leased))
         });
         let ended = answer.await;
-        let faults = call.outcome(ended)?;
-        Ok(answer::texts(faults.into_iter().map(|fault| call.store.data().log.without_hidden(fault)).collect()))
+        let (faults, leased) = call.outcome(ended)?;
+        let clean = |fault| call.store.data().log.without_hidden(fault);
+        let faults = answer::texts(faults.into_iter().map(clean).collect());
+        self.state.end(call, leased);
+        Ok(faults)
     }
 
     fn lift_grant(&self, grant: types::Grant) -> Result<Grant, CallError> {

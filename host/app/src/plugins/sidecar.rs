@@ -288,12 +288,13 @@ impl Reader<'_> {
     /// The limits that stand there; the others are the defaults, with more time for what goes out.
     fn limits(&mut self, value: Value, outbound_hosts: &[OutboundGrant]) -> Limits {
         let mut deadline_ms = if outbound_hosts.is_empty() { DEADLINE_MS } else { OUTBOUND_DEADLINE_MS };
-        let (mut memory_mib, mut concurrency) = (MEMORY_MIB, CONCURRENCY);
+        let (mut memory_mib, mut concurrency, mut instance_calls) = (MEMORY_MIB, CONCURRENCY, INSTANCE_CALLS);
         for (key, value) in self.mapping("`limits`", value, LIMIT_KEYS).unwrap_or_default() {
             let limit = match key.as_str() {
                 "deadlineMs" => &mut deadline_ms,
                 "memoryMiB" => &mut memory_mib,
                 "concurrency" => &mut concurrency,
+                "instanceCalls" => &mut instance_calls,
                 _ => continue,
             };
             match value.as_u64() {
@@ -301,8 +302,10 @@ impl Reader<'_> {
                 None => self.wrong(&format!("limits.{key}"), &show(&value), "a whole number"),
             }
         }
-        let concurrency = u32::try_from(concurrency).unwrap_or(u32::MAX);
-        Limits::new(deadline_ms, memory_mib, concurrency).unwrap_or_else(|error| {
+        let [concurrency, instance_calls] =
+            [concurrency, instance_calls].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        let limits = Limits::new(deadline_ms, memory_mib, concurrency);
+        limits.and_then(|limits| limits.with_instance_calls(instance_calls)).unwrap_or_else(|error| {
             self.problems.push(format!("in `limits`, {error}"));
             Limits::default()
         })
@@ -388,7 +391,7 @@ fn list(keys: &[&str]) -> String {
 
 const KEYS: &[&str] =
     &["settings", "outboundHosts", "secrets", "limits", "isolation", "sha256", "credentialDependsOn", "mode"];
-const LIMIT_KEYS: &[&str] = &["deadlineMs", "memoryMiB", "concurrency"];
+const LIMIT_KEYS: &[&str] = &["deadlineMs", "memoryMiB", "concurrency", "instanceCalls"];
 const OUTBOUND_KEYS: &[&str] = &["origin", "addresses", "caFile"];
 const OUTBOUND_HOSTS_MAX: usize = 64;
 /// Ranges of addresses of one of them.
@@ -399,6 +402,7 @@ const DEADLINE_MS: u64 = 50;
 const OUTBOUND_DEADLINE_MS: u64 = 10_000;
 const MEMORY_MIB: u64 = 64;
 const CONCURRENCY: u64 = 64;
+const INSTANCE_CALLS: u64 = 1000;
 
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, reason = "a test may panic")]
@@ -417,7 +421,7 @@ mod tests {
               - cluster
               - { origin: "https://sts.internal:8443", addresses: [10.0.0.0/8], caFile: ca.pem }
             secrets: { client-secret: { file: secret.txt }, other: { env: OTHER } }
-            limits: { deadlineMs: 70, memoryMiB: 32, concurrency: 8 }
+            limits: { deadlineMs: 70, memoryMiB: 32, concurrency: 8, instanceCalls: 9 }
             isolation: reused
             credentialDependsOn: requestAuth
             sha256: "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD"
@@ -438,7 +442,7 @@ mod tests {
         assert_eq!(sidecar.outbound_hosts, expected);
         assert_eq!(sidecar.secrets["client-secret"], SecretSource::File("policies/secret.txt".into()));
         assert_eq!(sidecar.secrets["other"], SecretSource::Env("OTHER".into()));
-        assert_eq!(sidecar.limits, Limits::new(70, 32, 8).unwrap());
+        assert_eq!(sidecar.limits, Limits::new(70, 32, 8).unwrap().with_instance_calls(9).unwrap());
         assert_eq!(sidecar.isolation, Isolation::Reused);
         assert!(sidecar.sha256.as_ref().unwrap().matches(Digest::of(b"abc")));
         assert!(!sidecar.sha256.as_ref().unwrap().matches(Digest::of(b"abd")));
@@ -490,12 +494,17 @@ mod tests {
         );
         check(
             "limits: { deadline: 50 }",
-            "x.yaml: `limits` has the unknown key `deadline`: known are `deadlineMs`, `memoryMiB`, `concurrency`",
+            "x.yaml: `limits` has the unknown key `deadline`: known are `deadlineMs`, `memoryMiB`, `concurrency`, \
+             `instanceCalls`",
         );
         check(
             "limits: { deadlineMs: fast, memoryMiB: 0 }",
             "x.yaml: `limits.deadlineMs` is `\"fast\"`: expected a whole number; \
              x.yaml: in `limits`, `memoryMiB` is 0; it must be between 1 and 1024",
+        );
+        check(
+            "limits: { instanceCalls: 0 }",
+            "x.yaml: in `limits`, `instanceCalls` is 0; it must be between 1 and 1000000",
         );
         check("limits: { concurrency: -1 }", "x.yaml: `limits.concurrency` is `-1`: expected a whole number");
         check("limits: { deadlineMs: 1.5 }", "x.yaml: `limits.deadlineMs` is `1.5`: expected a whole number");

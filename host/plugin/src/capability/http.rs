@@ -91,6 +91,11 @@ impl HttpState {
         Self { context, hooks: Hooks { outbound, reach: Reach::Nowhere, asked: false, log } }
     }
 
+    /// Whether it may go anywhere at all.
+    pub(crate) const fn goes_out(&self) -> bool {
+        self.hooks.outbound.is_some()
+    }
+
     /// Whether the guest has tried to send a request.
     pub(crate) const fn was_asked(&self) -> bool {
         self.hooks.asked

@@ -80,6 +80,11 @@ impl CallLog {
         }
     }
 
+    /// Forgets what was handed to this call, which is over.
+    pub(crate) fn forget(&self) {
+        self.lines().hidden = Vec::new();
+    }
+
     /// `text` without what was handed to this call in confidence.
     pub(crate) fn without_hidden(&self, text: String) -> String {
         self.lines().hidden.iter().fold(text, |text, secret| {

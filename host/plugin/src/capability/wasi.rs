@@ -5,7 +5,8 @@
 //! plug-in is configured they stand still, because a snapshot of that state would freeze them anyway.
 
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -81,11 +82,11 @@ impl Surroundings {
         Self::Fixed { now: query.now, seed: seed.0 }
     }
 
-    fn context(self, log: &Arc<CallLog>) -> WasiCtx {
+    fn context(self, output: &Arc<Output>) -> WasiCtx {
         let mut context = WasiCtxBuilder::new();
         context
-            .stdout(LogStream::new(log, Level::Info))
-            .stderr(LogStream::new(log, Level::Warn))
+            .stdout(LogStream::new(output, Level::Info))
+            .stderr(LogStream::new(output, Level::Warn))
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
@@ -123,12 +124,23 @@ impl fmt::Write for Seed {
 pub(crate) struct WasiState {
     context: WasiCtx,
     table: ResourceTable,
+    output: Arc<Output>,
 }
 
 impl WasiState {
     /// Whether the guest holds a handle of any capability.
     pub(crate) fn holds_handles(&self) -> bool {
         !self.table.is_empty()
+    }
+
+    /// From now on what is printed is the next call's, through handles that the guest kept too.
+    pub(crate) fn begin_again(&self, log: &Arc<CallLog>) {
+        *self.output.log() = Arc::clone(log);
+    }
+
+    /// Writes what was printed without the end of its line, while it is known what must not appear in it.
+    pub(crate) fn end_call(&self) {
+        self.output.flush();
     }
 
     /// Where the handles of all capabilities are.
@@ -142,7 +154,7 @@ impl Sandbox {
     pub(crate) fn enter(&mut self, surroundings: Surroundings) {
         self.surroundings = surroundings;
         if let Some(state) = &mut self.wasi {
-            state.context = surroundings.context(&self.log);
+            state.context = surroundings.context(&state.output);
         }
     }
 
@@ -152,7 +164,8 @@ impl Sandbox {
         wasi.get_or_insert_with(|| {
             let mut table = ResourceTable::new();
             table.set_max_capacity(RESOURCES_MAX);
-            Box::new(WasiState { context: surroundings.context(log), table })
+            let output = Arc::new(Output::new(Arc::clone(log)));
+            Box::new(WasiState { context: surroundings.context(&output), table, output })
         })
     }
 }
@@ -203,28 +216,32 @@ fn random_bytes(mut seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Stdout or stderr: each line is one of the log's.
-#[derive(Clone)]
-struct LogStream(Arc<Lines>);
+/// What one instance prints: each line is one of the log's.
+struct Output {
+    /// That of the call at hand.
+    log: Mutex<Arc<CallLog>>,
+    stdout: Mutex<Vec<u8>>,
+    stderr: Mutex<Vec<u8>>,
+}
 
-struct Lines {
-    log: Arc<CallLog>,
+/// Stdout or stderr.
+#[derive(Clone)]
+struct LogStream {
+    output: Arc<Output>,
     level: Level,
-    begun: Mutex<Vec<u8>>,
 }
 
 impl LogStream {
-    fn new(log: &Arc<CallLog>, level: Level) -> Self {
-        Self(Arc::new(Lines { log: Arc::clone(log), level, begun: Mutex::new(Vec::new()) }))
+    fn new(output: &Arc<Output>, level: Level) -> Self {
+        Self { output: Arc::clone(output), level }
     }
-}
 
-impl Lines {
     fn take(&self, bytes: &[u8]) {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = Arc::clone(&self.output.log());
+        let mut begun = self.output.begun(self.level);
         for &byte in bytes {
             if byte == b'\n' {
-                self.log.write(self.level, &String::from_utf8_lossy(&begun));
+                log.write(self.level, &String::from_utf8_lossy(&begun));
                 begun.clear();
             } else if begun.len() < LINE_BYTES_MAX {
                 begun.push(byte);
@@ -233,12 +250,37 @@ impl Lines {
     }
 }
 
-impl Drop for Lines {
-    fn drop(&mut self) {
-        let begun = self.begun.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if !begun.is_empty() {
-            self.log.write(self.level, &String::from_utf8_lossy(begun));
+impl Output {
+    fn new(log: Arc<CallLog>) -> Self {
+        Self { log: Mutex::new(log), stdout: Mutex::default(), stderr: Mutex::default() }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Arc<CallLog>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The line that has not ended yet.
+    fn begun(&self, level: Level) -> MutexGuard<'_, Vec<u8>> {
+        let stream = match level {
+            Level::Info | Level::Debug => &self.stdout,
+            Level::Warn | Level::Error => &self.stderr,
+        };
+        stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flush(&self) {
+        for level in [Level::Info, Level::Warn] {
+            let line = mem::take(&mut *self.begun(level));
+            if !line.is_empty() {
+                self.log().write(level, &String::from_utf8_lossy(&line));
+            }
         }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
@@ -261,7 +303,7 @@ impl StdoutStream for LogStream {
 
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.0.take(&bytes);
+        self.take(&bytes);
         Ok(())
     }
 

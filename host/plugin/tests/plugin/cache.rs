@@ -80,7 +80,7 @@ async fn restart(directory: &Path) {
 }
 
 fn config(directory: &Path) -> HostConfig {
-    HostConfig { cache_directory: Some(directory.to_owned()), instances_max: NonZeroU32::MIN }
+    HostConfig { cache_directory: Some(directory.to_owned()), instances_max: NonZeroU32::MIN, ..HostConfig::default() }
 }
 
 fn only_file(directory: &Path) -> PathBuf {

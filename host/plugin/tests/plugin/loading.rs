@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use witgate_core::{AuthenticationStrategy, CallError, Metadata};
-use witgate_plugin::{Grants, Isolation, Limits, LoadError, OutboundHost, PluginSource};
+use witgate_plugin::{Grants, Limits, LoadError, OutboundHost, PluginSource};
 
 use crate::guest::{ALLOW, Guest, chain, host, source};
 
@@ -105,9 +105,6 @@ async fn a_sidecar_that_does_not_fit_is_refused() {
 
     let error = load_error(source("my-idp", Arc::clone(&strategy))).await;
     assert!(error.to_string().starts_with("Strategy name can not include dashes"), "{error}");
-
-    let error = load_error(PluginSource { isolation: Isolation::Reused, ..source("x", Arc::clone(&policy)) }).await;
-    assert!(error.to_string().contains("`isolation: reused`"), "{error}");
 
     let grants = Grants { outbound_hosts: vec![OutboundHost::parse("https://idp.example").unwrap()], ..Grants::none() };
     let error = load_error(PluginSource { grants, ..source("x", policy) }).await;

@@ -35,7 +35,7 @@ impl Write for Lines {
     }
 }
 
-const IMPORT: &str = "\n(import \"witgate:auth/log@0.1.0\" \"log\" (func $log (param $level i32) (param $address i32) (param $length i32)))\n";
+pub(crate) const IMPORT: &str = "\n(import \"witgate:auth/log@0.1.0\" \"log\" (func $log (param $level i32) (param $address i32) (param $length i32)))\n";
 
 /// Goal: a line is one line, under the plug-in's name. Method: a guest that forges one.
 #[tokio::test]

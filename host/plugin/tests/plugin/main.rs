@@ -8,6 +8,7 @@ mod guest;
 mod loading;
 mod logging;
 mod policy;
+mod reuse;
 mod snapshot;
 mod strategy;
 mod wasi;

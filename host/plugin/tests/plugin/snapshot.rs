@@ -9,10 +9,9 @@ use witgate_core::{BoxFuture, CallError, Decision, PermissionPolicy, Redacted, S
 use witgate_plugin::{Grants, Host, HostConfig, Limits, PluginSource, Start, WasmPolicy};
 
 use crate::guest::{ALLOW, Guest, chain, host, jane, policy_of, query, source};
-use crate::logging::logged;
+use crate::logging::{IMPORT, logged};
 use crate::wasi::{STDOUT, WIT};
 
-const LOG: &str = "\n(import \"witgate:auth/log@0.1.0\" \"log\" (func $log (param $level i32) (param $address i32) (param $length i32)))\n";
 const SECRETS: &str = "\n(import \"witgate:auth/secrets@0.1.0\" \"get\" (func $get (param i32 i32 i32)))\n";
 
 /// What makes a snapshot impossible, though it is never called.
@@ -38,7 +37,7 @@ fn counting() -> Guest {
         .map(|(at, count)| format!("(i32.store8 (i32.const {}) (i32.add (i32.const 48) {count}))", 9100 + at))
         .collect::<String>()
     ))
-    .with(LOG)
+    .with(IMPORT)
     .with("(global $configured (mut i32) (i32.const 0)) (global $calls (mut i32) (i32.const 0))")
     .text("line", "configuring")
     .configure(
@@ -262,7 +261,8 @@ async fn calls_at_once_share_nothing() {
 
 fn with_cache(directory: &std::path::Path) -> Host {
     let instances_max = NonZeroU32::new(4).unwrap();
-    Host::new(HostConfig { cache_directory: Some(directory.to_owned()), instances_max }).unwrap()
+    Host::new(HostConfig { cache_directory: Some(directory.to_owned()), instances_max, ..HostConfig::default() })
+        .unwrap()
 }
 
 fn files(directory: &std::path::Path) -> Vec<fs::DirEntry> {

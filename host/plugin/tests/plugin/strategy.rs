@@ -12,7 +12,7 @@ use crate::guest::{Guest, chain, cluster, host, jane, source};
 
 /// Secrets with these names and values; one named `broken` cannot be read, one named `slow` never comes.
 #[derive(Debug)]
-struct Secrets(&'static [(&'static str, &'static str)]);
+pub(crate) struct Secrets(pub(crate) &'static [(&'static str, &'static str)]);
 
 impl SecretStore for Secrets {
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Redacted<String>, SecretError>> {
@@ -121,7 +121,7 @@ async fn malformed(guest: Guest, expected: &str) {
 }
 
 /// A strategy that asks for `name`, and whose token or refusal is what it is told.
-fn asking(name: &str) -> Guest {
+pub(crate) fn asking(name: &str) -> Guest {
     Guest::strategy(
         "(call $get (global.get $name) (global.get $name.length) (i32.const 9000))
          (i32.store8 (i32.const 8192) (i32.load8_u (i32.const 9000)))
