@@ -41,6 +41,15 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         demo: Vec<String>,
     },
+    /// Builds in release, and times calls of the ready policies beside the engine alone
+    ///
+    /// Prints a table: a fresh call, a warm one, instantiation, what the host adds, two threads, and the same after a pause. Figures of
+    /// one run can be compared; the machine's load is printed with them.
+    Bench {
+        /// More folders of policies, such as those of other languages; with settings in NAME.json beside NAME.wasm.
+        #[arg(trailing_var_arg = true)]
+        folders: Vec<std::path::PathBuf>,
+    },
     /// Fails where a file is not formatted
     Fmt,
     /// Fails on any lint, in the workspace and in the guests
@@ -56,6 +65,7 @@ fn main() -> ExitCode {
         Task::Guests => guests::build_and_show(),
         Task::Test { cargo_test } => tasks::test(&cargo_test),
         Task::Demo { demo } => tasks::demo(&demo),
+        Task::Bench { folders } => tasks::bench(&folders),
         Task::Fmt => tasks::fmt(),
         Task::Clippy => tasks::clippy(),
         Task::Doc => tasks::doc(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
-use witgate_guest_toolchain::guests_target_directory;
+use witgate_guest_toolchain::{guests_target_directory, target_directory};
 
 use crate::guests;
 
@@ -42,6 +42,17 @@ pub(crate) fn demo(words: &[String]) -> anyhow::Result<()> {
     let mut demo = cargo("run");
     demo.args(["--package", "witgate", "--", "demo", "--policies"]).arg(policies).args(words);
     run(&mut demo)
+}
+
+/// `cargo xtask bench`.
+pub(crate) fn bench(folders: &[PathBuf]) -> anyhow::Result<()> {
+    guests::build()?;
+    let policies = guests::output_directory()?.join("policies");
+    // Together with the binary, whose dependencies it shares: they are compiled once.
+    let packages = ["--package", "witgate", "--package", "witgate-bench"];
+    run(cargo("build").arg("--release").args(packages))?;
+    let executable = target_directory(&env::current_exe()?, &repository()).join("release/witgate-bench");
+    run(Command::new(executable).arg(policies).args(folders))
 }
 
 /// `cargo xtask fmt`.
