@@ -46,6 +46,24 @@ async fn a_reused_instance_ends_with_its_calls() {
     assert_eq!(of_plugin(&gate.status().await, "remember", "isolation"), "reused");
 }
 
+/// Goal: what a strategy would fetch while it is configured is not frozen, and not fetched. Method: a fixture that tries; nobody
+/// hears of it, and each instance tries anew.
+#[tokio::test]
+async fn a_strategy_that_fetches_early_has_no_snapshot() {
+    let api_server = ApiServer::start().await;
+    let origin = api_server.url();
+    let settings = json!({ "url": format!("{origin}/early") });
+    let sidecar = json!({ "outboundHosts": [origin], "settings": settings });
+    let plugin = Plugin::fixture("fetch-early").named("fetchEarly").sidecar(sidecar);
+    let gate = Gate::without_clusters().plugin(plugin).start().await;
+
+    let status = gate.status().await;
+    assert_eq!(of_plugin(&status, "fetchEarly", "start"), "configured-each");
+    assert_eq!(of_plugin(&status, "fetchEarly", "startReason"), "`configure` tries to send an HTTP request");
+    assert!(gate.log_line_with("no snapshot").await.contains("fetchEarly"));
+    assert_eq!(api_server.heard(), [""; 0]);
+}
+
 /// A value of `/status` about one plug-in.
 fn of_plugin<'a>(status: &'a Value, name: &str, key: &str) -> &'a Value {
     let plugins = status["plugins"].as_array().expect("`/status` lists plug-ins");
