@@ -1,6 +1,7 @@
 //! The admin listener.
 
 use insta::assert_snapshot;
+use serde_json::json;
 use witgate_tests::api_server::ApiServer;
 use witgate_tests::cluster::Cluster;
 use witgate_tests::gate::Gate;
@@ -44,6 +45,11 @@ async fn status_tells_plugins_reload_and_clusters() {
 
     assert!(status["lastReload"]["time"].is_string(), "{status}");
     status["lastReload"]["time"] = "…".into();
+    let told = status.as_object_mut().unwrap();
+    let reloads = told.shift_remove("reloads").unwrap();
+    assert_eq!((&reloads[0]["cause"], &reloads[0]["generation"]), (&json!("start"), &json!(1)));
+    assert!(reloads[0]["phasesMs"]["load"].as_f64().unwrap() > 0.0, "{reloads}");
+    assert!(told.shift_remove("compilations").unwrap()["compiled"].is_u64());
     for plugin in status["plugins"].as_array_mut().unwrap() {
         assert_eq!(plugin["digest"].as_str().unwrap().len(), 64, "{plugin}");
         plugin["digest"] = "…".into();
@@ -149,6 +155,7 @@ async fn status_tells_plugins_reload_and_clusters() {
         "time": "…",
         "result": "published"
       },
+      "keptGenerations": [],
       "clusters": [
         {
           "name": "one",

@@ -1,9 +1,12 @@
 //! The admin listener: is it alive, is it ready, what does it serve.
 //!
 //! It stands apart from the data plane, on its own address, so that a probe needs no
-//! token and a full data plane does not starve it. It reads what others tell it and decides nothing.
+//! token and a full data plane does not starve it. It reads what others tell it and decides nothing; what changes something is
+//! in [`control`].
 //!
 //! Promise: no answer holds a credential or a cluster's URL.
+
+mod control;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -26,15 +29,20 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 use witgate_core::{ClusterName, Generation, PluginName};
+use witgate_plugin::CompilationCounts;
 
 use crate::credential_cache::CacheStatus;
-use crate::plugins::status::{LastReload, PluginStatus, ReloadStatus};
+use crate::plugins::reload::ReloadHandle;
+use crate::plugins::status::{LastReload, Pinned, PluginStatus, ReloadRecord, ReloadStatus};
+use control::Control;
 
 /// What the admin routes tell.
 pub(crate) struct AdminState {
     listening: AtomicBool,
     draining: AtomicBool,
     reload: watch::Receiver<Arc<ReloadStatus>>,
+    /// Where reloads and rollbacks are asked for; none where nobody reloads.
+    reload_handle: Option<ReloadHandle>,
     clusters: Box<dyn Fn() -> Vec<ClusterStatus> + Send + Sync>,
     credentials: Box<dyn Fn() -> CacheStatus + Send + Sync>,
 }
@@ -64,6 +72,11 @@ struct StatusBody<'a> {
     generation: Generation,
     plugins: &'a [PluginStatus],
     last_reload: Option<&'a LastReload>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned: Option<&'a Pinned>,
+    kept_generations: &'a [Generation],
+    reloads: &'a [ReloadRecord],
+    compilations: CompilationCounts,
     clusters: Vec<ClusterStatus>,
     credential_cache: CacheStatus,
 }
@@ -79,9 +92,16 @@ impl AdminState {
             listening: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             reload,
+            reload_handle: None,
             clusters: Box::new(clusters),
             credentials: Box::new(credentials),
         }
+    }
+
+    /// The same state, with the routes that reload and roll back.
+    pub(crate) fn with_control(mut self, handle: ReloadHandle) -> Self {
+        self.reload_handle = Some(handle);
+        self
     }
 
     /// The data plane takes connections from now on.
@@ -110,6 +130,10 @@ impl AdminState {
             generation: reload.generation,
             plugins: &reload.plugins,
             last_reload: reload.last_reload.as_ref(),
+            pinned: reload.pinned.as_ref(),
+            kept_generations: &reload.kept_generations,
+            reloads: &reload.reloads,
+            compilations: reload.compilations,
             clusters: (self.clusters)(),
             credential_cache: (self.credentials)(),
         };
@@ -186,7 +210,14 @@ pub(crate) async fn serve(listener: TcpListener, state: Arc<AdminState>, shutdow
 /// Serves one connection to its end, which is near once the sender of `stopping` is gone.
 async fn serve_connection(stream: TcpStream, state: Arc<AdminState>, mut stopping: watch::Receiver<()>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        std::future::ready(Ok::<_, Infallible>(state.respond(request.method(), request.uri().path())))
+        let state = Arc::clone(&state);
+        async move {
+            let response = match (Control::of(request.uri().path()), &state.reload_handle) {
+                (Some(control), Some(handle)) => control.respond(handle, request).await,
+                (Some(_) | None, _) => state.respond(request.method(), request.uri().path()),
+            };
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -232,7 +263,7 @@ fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Resp
     response
 }
 
-const PATHS: &[&str] = &["/livez", "/readyz", "/status"];
+const PATHS: &[&str] = &["/livez", "/readyz", "/status", Control::PATHS[0], Control::PATHS[1]];
 /// Connections at once; a further one is closed, as a probe should rather fail than wait.
 const CONNECTIONS_MAX: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -251,7 +282,7 @@ mod tests {
     use witgate_plugin::{Isolation, PluginKind};
 
     use super::*;
-    use crate::plugins::status::{ReloadResult, StartWord};
+    use crate::plugins::status::{Cause, Phases, ReloadResult, StartWord};
 
     /// Goal: a probe learns whether the gate lives and is ready, and why not. Method: the states of a life, one after the other.
     #[tokio::test]
@@ -275,7 +306,8 @@ mod tests {
     async fn other_paths_and_methods_are_refused() {
         let (_told, reload) = watch::channel(Arc::default());
         let state = AdminState::new(reload, Vec::new, CacheStatus::default);
-        let unknown = "404 {\n  \"error\": \"no such path; known are /livez, /readyz, /status\"\n}\n";
+        let unknown =
+            "404 {\n  \"error\": \"no such path; known are /livez, /readyz, /status, /reload, /rollback\"\n}\n";
         check(&state, "GET", "/", unknown).await;
         check(&state, "POST", "/status/", unknown).await;
         let refused = "405 {\n  \"error\": \"the method is not allowed here: use GET\"\n}\n";
@@ -318,8 +350,30 @@ mod tests {
             result: ReloadResult::Refused,
             error: Some("torn.wasm: not a component".to_owned()),
         };
-        let status =
-            ReloadStatus { generation: Generation(7), plugins: vec![serving, refused], last_reload: Some(last_reload) };
+        let record = ReloadRecord {
+            number: 9,
+            time: "2026-01-01T00:00:00Z".to_owned(),
+            cause: Cause::Changed,
+            result: ReloadResult::Refused,
+            generation: Generation(7),
+            changes: None,
+            phases: Phases {
+                settle: Duration::from_millis(50),
+                scan: Duration::from_micros(1234),
+                ..Phases::default()
+            },
+            error: Some("torn.wasm: not a component".to_owned()),
+        };
+        let pinned = Pinned { content_of: Generation(5), since: "2026-01-01T00:00:00Z".to_owned() };
+        let status = ReloadStatus {
+            generation: Generation(7),
+            plugins: vec![serving, refused],
+            last_reload: Some(last_reload),
+            pinned: Some(pinned),
+            kept_generations: vec![Generation(4), Generation(6)],
+            reloads: vec![record],
+            compilations: CompilationCounts { compiled: 1, from_disk: 2, from_memory: 3 },
+        };
         let (_told, reload) = watch::channel(Arc::new(status));
         let clusters = || {
             let cluster = |name, error: Option<&str>| ClusterStatus {
@@ -357,6 +411,35 @@ mod tests {
             "time": "2026-01-01T00:00:00Z",
             "result": "refused",
             "error": "torn.wasm: not a component"
+          },
+          "pinned": {
+            "contentOf": 5,
+            "since": "2026-01-01T00:00:00Z"
+          },
+          "keptGenerations": [
+            4,
+            6
+          ],
+          "reloads": [
+            {
+              "number": 9,
+              "time": "2026-01-01T00:00:00Z",
+              "cause": "changed",
+              "result": "refused",
+              "generation": 7,
+              "phasesMs": {
+                "settle": 50.0,
+                "scan": 1.234,
+                "load": 0.0,
+                "build": 0.0
+              },
+              "error": "torn.wasm: not a component"
+            }
+          ],
+          "compilations": {
+            "compiled": 1,
+            "fromDisk": 2,
+            "fromMemory": 3
           },
           "clusters": [
             {

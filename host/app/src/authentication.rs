@@ -232,7 +232,12 @@ mod tests {
             admin: None,
             authentication,
             permission: PermissionRule::Enabled,
-            plugins: PluginsConfig { directory: file("policies"), cache_directory: None },
+            plugins: PluginsConfig {
+                directory: file("policies"),
+                cache_directory: None,
+                trusted_keys: crate::trusted_keys::TrustedKeys::default(),
+                kept_generations_max: 0,
+            },
             decision_log: Some(DecisionLogTarget::Stdout),
             limits: witgate_proxy::limits::Limits::default(),
             clusters: Vec::new(),

@@ -27,6 +27,7 @@ mod url;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use witgate_core::{ClusterDetails, PluginName, Redacted};
@@ -36,6 +37,7 @@ use witgate_proxy::upstream::Proxy;
 use self::interpolation::Environment;
 use self::report::Report;
 use self::section::{Field, Scope, Section, Variables};
+use crate::trusted_keys::{self, TrustedKeys};
 
 /// A whole configuration, checked: nothing in it can be refused later except by the outside world.
 #[derive(Clone, Debug)]
@@ -133,6 +135,10 @@ pub(crate) struct PluginsConfig {
     pub(crate) directory: PathBuf,
     /// Where compiled components are kept between starts; none means nowhere.
     pub(crate) cache_directory: Option<PathBuf>,
+    /// Who must have signed what stands in the folder.
+    pub(crate) trusted_keys: TrustedKeys,
+    /// How many generations that served are kept, to be rolled back to.
+    pub(crate) kept_generations_max: usize,
 }
 
 /// Where decisions are written.
@@ -339,6 +345,8 @@ fn plugins(section: &Section<'_>, scope: &Scope<'_>) -> Option<PluginsConfig> {
     };
     let directory = plugins.as_ref().and_then(|plugins| plugins.optional("directory"));
     let cache_directory = plugins.as_ref().and_then(|plugins| plugins.optional("cacheDirectory"));
+    let trusted_keys = plugins.as_ref().and_then(|plugins| plugins.optional("trustedKeys"));
+    let kept_generations = plugins.as_ref().and_then(|plugins| plugins.optional("keptGenerations"));
     if let Some(plugins) = &plugins {
         plugins.refuse_rest();
     }
@@ -370,7 +378,33 @@ fn plugins(section: &Section<'_>, scope: &Scope<'_>) -> Option<PluginsConfig> {
         }
         None => None,
     };
-    Some(PluginsConfig { directory, cache_directory })
+    let trusted_keys = match trusted_keys {
+        Some(field) => self::trusted_keys(&field)?,
+        None => TrustedKeys::default(),
+    };
+    let kept_generations_max = match kept_generations {
+        Some(field) => field.count(KEPT_GENERATIONS)?,
+        None => KEPT_GENERATIONS_DEFAULT,
+    };
+    Some(PluginsConfig { directory, cache_directory, trusted_keys, kept_generations_max })
+}
+
+/// The keys of the list; none where a problem was reported. A list without keys would trust everybody.
+fn trusted_keys(field: &Field<'_>) -> Option<TrustedKeys> {
+    let items = field.list()?;
+    if items.is_empty() {
+        field.problem("is an empty list: name a public key of minisign's, or leave `trustedKeys` out");
+        return None;
+    }
+    let mut keys = Vec::new();
+    for item in &items {
+        let key = item.text().map(|text| trusted_keys::public_key(&text.text));
+        if let Some(None) = key {
+            item.problem("is not a public key of minisign's: write the line of `minisign.pub` that begins with `RW`");
+        }
+        keys.push(key.flatten());
+    }
+    keys.into_iter().collect::<Option<Vec<_>>>().map(TrustedKeys::new)
 }
 
 fn decision_log(field: &Field<'_>) -> Option<DecisionLogTarget> {
@@ -407,6 +441,10 @@ fn refuse_unknown_keys(section: &Section<'_>) {
     }
 }
 
+/// How many generations may be kept: each costs what its own plug-ins cost.
+const KEPT_GENERATIONS: RangeInclusive<usize> = 0..=100;
+/// How many are kept when nobody says.
+pub(crate) const KEPT_GENERATIONS_DEFAULT: usize = 5;
 /// Where the data plane listens when nobody says: this machine alone can reach it.
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7007);
 

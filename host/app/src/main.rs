@@ -16,6 +16,7 @@ mod plugins;
 mod secrets;
 mod serve;
 mod snapshot;
+mod trusted_keys;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! Plug-ins as the gate holds them: found in the drop-in folder or embedded, loaded, and swapped whole.
 //!
 //! A plug-in goes one way: [`watch`] says when to look, [`folder`] finds and hashes it, [`sidecar`] says what it may,
-//! [`candidate`] joins the two, [`load`] makes it callable, and [`reload`] decides when and publishes the lot. What a
+//! [`candidate`] joins the two, [`load`] makes it callable, [`self_test`] asks it something, and [`reload`] decides when and publishes the lot. What a
 //! snapshot is made of beside plug-ins is not known here: the caller of [`reload`] builds it.
 
 use std::fmt;
@@ -15,6 +15,7 @@ pub(crate) mod candidate;
 pub(crate) mod folder;
 pub(crate) mod load;
 pub(crate) mod reload;
+pub(crate) mod self_test;
 pub(crate) mod sidecar;
 pub(crate) mod status;
 pub(crate) mod watch;

@@ -88,8 +88,8 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
         None => None,
     };
 
-    let admin_state =
-        Arc::new(AdminState::new(status, clusters_status(Arc::clone(&current)), move || credentials.status()));
+    let admin_state = AdminState::new(status, clusters_status(Arc::clone(&current)), move || credentials.status());
+    let admin_state = Arc::new(admin_state.with_control(handle.clone()));
     let mut tasks = JoinSet::new();
     tasks.spawn(watch.run());
     tasks.spawn(reload.run());

@@ -247,6 +247,8 @@ impl Control {
         let (sender, status) = watch::channel(Arc::default());
         let parts = ReloadParts {
             directory: config.plugins.directory.clone(),
+            trusted_keys: config.plugins.trusted_keys.clone(),
+            kept_generations_max: config.plugins.kept_generations_max,
             builtins: BUILTINS,
             loader: Arc::new(HostLoader::new(host, environment)),
             publisher,

@@ -73,8 +73,8 @@ impl CompiledCache {
             return None;
         }
         let path = self.path(digest);
-        let code = match read_private(&path) {
-            Ok(file) => match unsealed(&file, digest) {
+        let code = match read_private(&path, self.uid) {
+            Ok(file) => match unsealed(&file, digest, self.engine) {
                 Some(code) => code.to_vec(),
                 None => {
                     warn!(file = %path.display(), "a compiled plug-in is not as we wrote it; it is compiled again");
@@ -111,7 +111,7 @@ impl CompiledCache {
     fn write(&self, digest: Digest, code: &[u8]) -> io::Result<()> {
         let part = self.directory.join(part_name(&digest.to_string()));
         let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).and_then(|mut file| {
-            file.write_all(seal(code, digest).as_bytes())?;
+            file.write_all(seal(code, digest, self.engine).as_bytes())?;
             file.write_all(code)?;
             // Renamed only when whole, so that a crash leaves no half file under a good name.
             file.sync_all()?;
@@ -192,13 +192,13 @@ fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     unsafe { Component::deserialize(engine, code) }
 }
 
-/// The file's bytes, if it is a plain file of ours that nobody else can write.
-fn read_private(path: &Path) -> io::Result<Vec<u8>> {
+/// The file's bytes, if it is a plain file of ours (we are `uid`) that nobody else can write.
+fn read_private(path: &Path, uid: u32) -> io::Result<Vec<u8>> {
     let link = fs::symlink_metadata(path)?;
     let file = File::open(path)?;
     let opened = file.metadata()?;
     let same = (link.dev(), link.ino()) == (opened.dev(), opened.ino());
-    if !link.is_file() || !same || opened.mode() & 0o022 != 0 {
+    if !link.is_file() || !same || opened.mode() & 0o022 != 0 || opened.uid() != uid {
         return Err(io::Error::other("it is not a plain file that only we can write"));
     }
     if opened.len() > FILE_BYTES_MAX {
@@ -209,16 +209,16 @@ fn read_private(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The line before the code: what it is, what it was compiled from, and what it hashes to.
-fn seal(code: &[u8], digest: Digest) -> String {
-    format!("witgate compiled plug-in 1 {digest} {}\n", Digest::of(code))
+/// The line before the code: what it is, what it was compiled from and for which engine, and what it hashes to.
+fn seal(code: &[u8], digest: Digest, engine: u64) -> String {
+    format!("witgate compiled plug-in 2 {digest} {engine:016x} {}\n", Digest::of(code))
 }
 
 /// The code behind the seal, if the two belong together.
-fn unsealed(file: &[u8], digest: Digest) -> Option<&[u8]> {
+fn unsealed(file: &[u8], digest: Digest, engine: u64) -> Option<&[u8]> {
     let end = file.iter().take(SEAL_BYTES_MAX).position(|byte| *byte == b'\n')?;
     let (line, code) = file.split_at_checked(end + 1)?;
-    (line == seal(code, digest).as_bytes()).then_some(code)
+    (line == seal(code, digest, engine).as_bytes()).then_some(code)
 }
 
 const FILES_MAX: usize = 256;
@@ -264,20 +264,44 @@ mod tests {
         assert!(message.contains(expected), "{message}");
     }
 
-    /// Goal: a changed file is a miss. Method: each part of a good file changed.
+    /// Goal: a changed file is a miss, and so is one for another component or engine. Method: each part of a good file changed.
     #[test]
     fn a_seal_fits_its_code_alone() {
         let digest = Digest::of(b"component");
-        let good = [seal(b"code", digest).as_bytes(), b"code"].concat();
-        assert_eq!(unsealed(&good, digest), Some(&b"code"[..]));
-        assert_eq!(unsealed(&good, Digest::of(b"another")), None);
-        assert_eq!(unsealed(b"", digest), None);
-        assert_eq!(unsealed(&good[..good.len() - 1], digest), None);
+        let good = [seal(b"code", digest, 7).as_bytes(), b"code"].concat();
+        assert_eq!(unsealed(&good, digest, 7), Some(&b"code"[..]));
+        assert_eq!(unsealed(&good, Digest::of(b"another"), 7), None);
+        assert_eq!(unsealed(&good, digest, 8), None);
+        assert_eq!(unsealed(b"", digest, 7), None);
+        assert_eq!(unsealed(&good[..good.len() - 1], digest, 7), None);
         for position in 0..good.len() {
             let mut changed = good.clone();
             changed[position] ^= 1;
-            assert_eq!(unsealed(&changed, digest), None, "byte {position}");
+            assert_eq!(unsealed(&changed, digest, 7), None, "byte {position}");
         }
+    }
+
+    /// Goal: a file that somebody else put there, or could have written, is not read. Method: a row a way; we are another
+    /// user in one, because only root can give a file away.
+    #[test]
+    fn only_plain_files_of_ours_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "code").unwrap();
+        let uid = fs::metadata(&path).unwrap().uid();
+        let set_mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(0o600);
+        assert_eq!(read_private(&path, uid).unwrap(), b"code");
+        assert!(read_private(&path, uid + 1).is_err(), "a file of another user");
+        for mode in [0o620, 0o602] {
+            set_mode(mode);
+            assert!(read_private(&path, uid).is_err(), "mode {mode:o}");
+        }
+        set_mode(0o600);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(read_private(&link, uid).is_err(), "a link");
+        assert!(read_private(folder.path(), uid).is_err(), "a directory");
     }
 
     /// Goal: the cache does not grow for ever. Method: one file more than is kept.

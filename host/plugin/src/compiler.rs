@@ -1,34 +1,10 @@
-//! From a file's bytes to compiled code. Blocks: run it where blocking is allowed.
+//! Tells a component from what people take for one, before anything is compiled.
 
-use tracing::debug;
-use wasmtime::Engine;
-use wasmtime::component::Component;
-use witgate_core::{Digest, PluginName};
+use witgate_core::PluginName;
 
 use crate::LoadError;
-use crate::compiled_cache::CompiledCache;
 
-/// Compiles `bytes`, which are recognised as a component, or takes what an earlier run compiled of the same bytes.
-pub(crate) fn compile(
-    engine: &Engine,
-    cache: Option<&CompiledCache>,
-    plugin: &PluginName,
-    bytes: &[u8],
-    digest: Digest,
-) -> Result<Component, LoadError> {
-    if let Some(component) = cache.and_then(|cache| cache.find(engine, digest)) {
-        debug!(%plugin, %digest, "compiled code found in the cache");
-        return Ok(component);
-    }
-    let component = Component::from_binary(engine, bytes)
-        .map_err(|error| LoadError::Invalid { plugin: plugin.clone(), source: error.into() })?;
-    if let Some(cache) = cache {
-        cache.keep(&component, digest);
-    }
-    Ok(component)
-}
-
-/// Tells a component from what people take for one.
+/// Refuses what is no component, or too large to be one, in words for whoever put it there.
 pub(crate) fn recognise(plugin: &PluginName, bytes: &[u8]) -> Result<(), LoadError> {
     let plugin = || plugin.clone();
     match bytes {

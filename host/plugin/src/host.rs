@@ -1,5 +1,6 @@
 //! The host of all plug-ins: one engine, its clock, and the way from bytes to a loaded plug-in.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -10,11 +11,12 @@ use tokio::sync::Semaphore;
 use tracing::{Instrument, Span, debug_span};
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
-use witgate_core::BoxError;
+use witgate_core::{BoxError, Digest};
 
 use crate::bindings::{policy, strategy};
 use crate::capability::{http, wasi};
 use crate::compiled_cache::{CacheDirectoryError, CompiledCache};
+use crate::compiled_code::{CompilationCounts, CompiledCode};
 use crate::sandbox::Sandbox;
 use crate::ticker::Ticker;
 use crate::{LoadError, LoadedPlugin, PluginSource, engine, loading};
@@ -66,7 +68,7 @@ pub(crate) struct Shared {
     /// For what runs once, when a plug-in is configured.
     pub(crate) throw_away: ThrowAway,
     pub(crate) snapshots: Snapshots,
-    pub(crate) cache: Option<CompiledCache>,
+    pub(crate) code: CompiledCode,
     /// For instances that wait for their next call, of all plug-ins together.
     pub(crate) warm_places: Arc<Semaphore>,
     /// Compilations at the same time: each uses several threads and much memory.
@@ -107,7 +109,7 @@ impl Host {
             linkers,
             throw_away,
             snapshots: config.snapshots,
-            cache,
+            code: CompiledCode::new(cache),
             warm_places,
             compilations,
             _ticker: ticker,
@@ -122,6 +124,16 @@ impl Host {
     pub async fn load(&self, source: PluginSource) -> Result<LoadedPlugin, LoadError> {
         let span = debug_span!("load_plugin", plugin = %source.name);
         self.load_now(source).instrument(span).await
+    }
+
+    /// Lets go of the compiled code of every component but these; a plug-in that is loaded keeps its own.
+    pub fn retain_compiled(&self, components: &BTreeSet<Digest>) {
+        self.0.code.retain(components);
+    }
+
+    /// Where the code of the plug-ins that were loaded came from.
+    pub fn compilations(&self) -> CompilationCounts {
+        self.0.code.counts()
     }
 
     async fn load_now(&self, source: PluginSource) -> Result<LoadedPlugin, LoadError> {

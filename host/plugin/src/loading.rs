@@ -109,12 +109,18 @@ impl Loading<'_> {
         Ok((linked, start))
     }
 
-    /// The component with its configured state, from the cache or anew; or why there is none.
+    /// The component with its configured state, as it was compiled before or anew; or why there is none.
     fn cached_snapshot(&self) -> Result<Result<Component, NoSnapshot>, LoadError> {
-        let key = self.snapshot_key();
-        match self.shared.cache.as_ref().and_then(|cache| cache.find(&self.shared.engine, key)) {
-            Some(component) => Ok(Ok(component)),
-            None => self.snapshot(key),
+        let (key, code) = (self.snapshot_key(), &self.shared.code);
+        let make = || -> Result<Component, Result<NoSnapshot, LoadError>> {
+            match code.on_disk(&self.shared.engine, key) {
+                Some(component) => Ok(component),
+                None => self.snapshot(key).map_err(Err)?.map_err(Ok),
+            }
+        };
+        match code.in_memory(key, self.runner.digest, make) {
+            Ok(component) => Ok(Ok(component)),
+            Err(no_component) => no_component.map(Err),
         }
     }
 
@@ -128,7 +134,7 @@ impl Loading<'_> {
     /// The component as it was delivered, compiled.
     fn compile(&self) -> Result<Component, LoadError> {
         let Self { shared, runner, bytes, .. } = self;
-        compiler::compile(&shared.engine, shared.cache.as_ref(), &runner.name, bytes, runner.digest)
+        shared.code.component(&shared.engine, &runner.name, bytes, runner.digest)
     }
 
     fn inspect(&self, engine: &Engine, component: &Component) -> Result<(PluginKind, Wasi), LoadError> {
@@ -153,15 +159,13 @@ impl Loading<'_> {
             Ok(configured) => configured,
             Err(no_snapshot) => return Ok(Err(no_snapshot)),
         };
-        let component = match Component::from_binary(&self.shared.engine, &bytes) {
+        let component = match self.shared.code.compile(&self.shared.engine, &bytes) {
             Ok(component) => component,
             Err(error) => return Ok(Err(NoSnapshot(format!("the snapshot does not compile: {error:#}")))),
         };
         // Settings are no secrets, but a strategy's are close to some: only what holds none of them is written to disk.
-        if let Some(cache) = &self.shared.cache
-            && (kind == PluginKind::Policy || self.without_settings)
-        {
-            cache.keep(&component, key);
+        if kind == PluginKind::Policy || self.without_settings {
+            self.shared.code.keep_on_disk(&component, key);
         }
         Ok(Ok(component))
     }
@@ -169,7 +173,10 @@ impl Loading<'_> {
     /// The component with its configured state.
     fn configured_component(&self) -> Result<Result<(PluginKind, Vec<u8>), NoSnapshot>, LoadError> {
         let engine = &self.shared.throw_away.engine;
-        let instrumented = match Instrumented::new(engine, self.bytes) {
+        let code = &self.shared.code;
+        let key = Digest::of(format!("witgate instrumented 1\n{}", self.runner.digest).as_bytes());
+        let compile = |bytes: &[u8]| code.in_memory(key, self.runner.digest, || code.compile(engine, bytes));
+        let instrumented = match Instrumented::new(self.bytes, compile) {
             Ok(instrumented) => instrumented,
             Err(error) => return Ok(Err(NoSnapshot(format!("{error:#}")))),
         };

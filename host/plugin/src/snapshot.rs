@@ -8,7 +8,7 @@
 
 use tokio::sync::mpsc;
 use wasmtime::component::{Component, Instance, Lift, WasmList};
-use wasmtime::{Engine, Store};
+use wasmtime::Store;
 use wasmtime_wizer::{ComponentContext, ComponentInstanceState, Wizer};
 
 use crate::sandbox::Sandbox;
@@ -32,16 +32,19 @@ struct NoAccessor(String);
 struct NotRead;
 
 impl<'a> Instrumented<'a> {
-    /// Instruments `bytes` and compiles the outcome for `engine`.
+    /// Instruments `bytes` and gives the outcome to `compile`.
     ///
     /// # Errors
     /// When it is no component that a snapshot can be taken of, or none at all.
-    pub(crate) fn new(engine: &Engine, bytes: &'a [u8]) -> wasmtime::Result<Self> {
+    pub(crate) fn new(
+        bytes: &'a [u8],
+        compile: impl FnOnce(&[u8]) -> wasmtime::Result<Component>,
+    ) -> wasmtime::Result<Self> {
         let mut wizer = Wizer::new();
         // `configure` is an export like any other, and one that the contract demands.
         wizer.keep_init_func(true);
         let (context, instrumented) = wizer.instrument_component(bytes)?;
-        let component = Component::from_binary(engine, &instrumented)?;
+        let component = compile(&instrumented)?;
         Ok(Self { component, wizer, context })
     }
 

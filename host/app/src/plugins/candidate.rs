@@ -12,8 +12,8 @@ use witgate_plugin::PluginKind;
 
 use super::folder::{ComponentFile, FolderContents, SidecarFile};
 use super::load::{Load, Source};
-use super::sidecar::Sidecar;
-use super::{DependsOn, Origin, PluginEntry, Problem, builtin};
+use super::sidecar::{SelfTest, Sidecar};
+use super::{DependsOn, Origin, Plugin, PluginEntry, Problem, builtin, self_test};
 
 /// Plug-ins that are loaded, by name.
 pub(crate) type Plugins = BTreeMap<PluginName, Served>;
@@ -102,6 +102,11 @@ impl Wanted {
         (Self { plugins, problems }, notes)
     }
 
+    /// The components that it is made of.
+    pub(crate) fn components(&self) -> impl Iterator<Item = Digest> {
+        self.plugins.values().map(|plugin| plugin.print.component)
+    }
+
     /// Whether nothing would change.
     pub(crate) fn serves_already(&self, serving: &Plugins) -> bool {
         let wanted = self.plugins.iter().map(|(name, plugin)| (name, plugin.print));
@@ -176,6 +181,12 @@ impl WantedPlugin {
                 "{place} is a {kind}, but `{name}` is a built-in strategy, which only a strategy replaces: \
                  give the file another name"
             )));
+        }
+        if let (Plugin::Policy(policy), SelfTest::Asked) = (&loaded.plugin, sidecar.self_test) {
+            self_test::ask(&**policy).await.map_err(|error| {
+                let error = anyhow::Error::new(error);
+                refuse(format!("{place}: fails its self-test, which `selfTest: false` in its sidecar skips: {error:#}"))
+            })?;
         }
         let mode = match kind {
             PluginKind::Policy => Some(sidecar.mode.unwrap_or_default()),

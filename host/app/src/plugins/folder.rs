@@ -2,7 +2,7 @@
 //!
 //! [`signature`] is a look that costs one `stat` a file: it tells that something may have
 //! changed. [`scan`] reads every byte: it tells what stands there, and only its digests decide
-//! whether something did change. Both block, so they are called off the runtime's workers.
+//! whether something did change. Where signatures are asked for, it checks them on those very bytes. Both block, so they are called off the runtime's workers.
 //!
 //! A file that cannot be used is a [`Problem`], never silence: a policy that nobody
 //! could read must not look like a policy that nobody installed.
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use witgate_core::{Digest, PluginName};
 
 use super::Problem;
+use crate::trusted_keys::{self, TrustedKeys, Untrusted};
 
 /// What a scan found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -118,6 +119,12 @@ pub(crate) enum ReadError {
     /// It is not the file that was hashed.
     #[error("changed while it was read")]
     Changed,
+    /// Nobody who is trusted has signed it.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    /// There is a signature, but it cannot be read.
+    #[error("has a signature that {0}")]
+    Signature(Box<ReadError>),
 }
 
 /// Reads and hashes what stands in `directory`.
@@ -127,10 +134,13 @@ pub(crate) enum ReadError {
 ///
 /// # Errors
 /// When the folder itself cannot be read; a single bad file is a problem in the contents.
-pub(crate) fn scan(directory: &Path) -> Result<FolderContents, FolderError> {
+pub(crate) fn scan(directory: &Path, trusted_keys: &TrustedKeys) -> Result<FolderContents, FolderError> {
     let mut contents = FolderContents::default();
     let mut misnamed_sidecars = Vec::new();
     for (file_name, role) in entries(directory)? {
+        if role == Role::Signature {
+            continue; // read with what it signs
+        }
         let path = directory.join(&file_name);
         if fs::metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
             contents.notes.push(format!("{} is a folder: plug-ins are not looked for in it", path.display()));
@@ -144,13 +154,15 @@ pub(crate) fn scan(directory: &Path) -> Result<FolderContents, FolderError> {
             }
         };
         match role {
-            Role::Component => match hash(&path) {
-                Ok(digest) => {
-                    contents.components.insert(name, ComponentFile { path, digest });
+            Role::Component => {
+                match read_trusted(&path, COMPONENT_BYTES_MAX, trusted_keys).map(|bytes| Digest::of(&bytes)) {
+                    Ok(digest) => {
+                        contents.components.insert(name, ComponentFile { path, digest });
+                    }
+                    Err(fault) => contents.refuse(&name, &path, fault),
                 }
-                Err(fault) => contents.refuse(&name, &path, fault),
-            },
-            Role::Sidecar => match read_bounded(&path, SIDECAR_BYTES_MAX).map(String::from_utf8) {
+            }
+            Role::Sidecar => match read_trusted(&path, SIDECAR_BYTES_MAX, trusted_keys).map(String::from_utf8) {
                 Ok(Ok(text)) => {
                     contents.sidecars.insert(name, SidecarFile { path, text: text.into() });
                 }
@@ -158,6 +170,7 @@ pub(crate) fn scan(directory: &Path) -> Result<FolderContents, FolderError> {
                 Err(fault) => contents.refuse(&name, &path, fault),
             },
             Role::MisnamedSidecar => misnamed_sidecars.push((name, path)),
+            Role::Signature => {}
         }
     }
     // A sidecar that is passed over would drop a digest pin or a rule without a word.
@@ -231,6 +244,7 @@ enum Role {
     Component,
     Sidecar,
     MisnamedSidecar,
+    Signature,
 }
 
 impl Role {
@@ -239,9 +253,15 @@ impl Role {
         if bytes.starts_with(b".") {
             return None;
         }
-        [(&b".wasm"[..], Self::Component), (b".yaml", Self::Sidecar), (b".yml", Self::MisnamedSidecar)]
-            .into_iter()
-            .find_map(|(suffix, role)| bytes.ends_with(suffix).then_some(role))
+        [
+            (&b".wasm"[..], Self::Component),
+            (b".yaml", Self::Sidecar),
+            (b".yml", Self::MisnamedSidecar),
+            (b".wasm.minisig", Self::Signature),
+            (b".yaml.minisig", Self::Signature),
+        ]
+        .into_iter()
+        .find_map(|(suffix, role)| bytes.ends_with(suffix).then_some(role))
     }
 }
 
@@ -292,14 +312,30 @@ fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, ReadError> {
     if bytes.len() as u64 > max_bytes { Err(ReadError::TooLarge { max_bytes }) } else { Ok(bytes) }
 }
 
-fn hash(path: &Path) -> Result<Digest, ReadError> {
-    read_bounded(path, COMPONENT_BYTES_MAX).map(|bytes| Digest::of(&bytes))
+/// Reads a file that one of the keys has signed; any file, where there are none.
+fn read_trusted(path: &Path, max_bytes: u64, trusted_keys: &TrustedKeys) -> Result<Vec<u8>, ReadError> {
+    let bytes = read_bounded(path, max_bytes)?;
+    if trusted_keys.is_empty() {
+        return Ok(bytes);
+    }
+    let file_name = path.file_name().unwrap_or_default();
+    let mut signature_path = path.as_os_str().to_owned();
+    signature_path.push(trusted_keys::SUFFIX);
+    let signature = match read_bounded(Path::new(&signature_path), SIGNATURE_BYTES_MAX) {
+        Ok(signature) => Some(String::from_utf8(signature).map_err(|_| Untrusted::Malformed)?),
+        Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(fault) => return Err(ReadError::Signature(fault.into())),
+    };
+    trusted_keys.verify(&file_name.to_string_lossy(), &bytes, signature.as_deref())?;
+    Ok(bytes)
 }
 
 /// How large a component may be: a Python guest, with its interpreter, takes about 40 MB.
 pub(crate) const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 /// How large a sidecar may be.
 pub(crate) const SIDECAR_BYTES_MAX: u64 = 1 << 20;
+/// How large a signature may be, its comments included.
+pub(crate) const SIGNATURE_BYTES_MAX: u64 = 8 << 10;
 /// How many components a folder may hold.
 pub(crate) const COMPONENTS_MAX: usize = 1024;
 /// How many entries of any sort a folder may hold.
@@ -311,6 +347,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::trusted_keys::samples;
 
     /// Goal: components and sidecars are found by name, and nothing else is. Method: a folder full of what people leave.
     #[test]
@@ -337,7 +374,7 @@ mod tests {
         fs::create_dir(folder.path().join("sub.wasm")).unwrap();
         symlink("a.wasm", folder.path().join("linked.wasm")).unwrap();
 
-        let contents = scan(folder.path()).unwrap();
+        let contents = scan_unsigned(folder.path()).unwrap();
 
         assert_eq!(names(&contents.components), ["a", "b", "linked"]);
         assert_eq!(names(&contents.sidecars), ["alone", "b"]);
@@ -381,7 +418,7 @@ mod tests {
     fn a_folder_that_cannot_be_read_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let text = |path: &Path| {
-            let error = scan(path).unwrap_err().to_string();
+            let error = scan_unsigned(path).unwrap_err().to_string();
             error.replace(folder.path().to_str().unwrap(), "FOLDER")
         };
         assert_eq!(
@@ -419,11 +456,11 @@ mod tests {
         step("nothing that counts yet", false);
         symlink("..data/x.wasm", at("x.wasm")).unwrap();
         step("a link to a component", true);
-        assert_eq!(scan(folder.path()).unwrap().components[&name("x")].digest, Digest::of(b"one"));
+        assert_eq!(scan_unsigned(folder.path()).unwrap().components[&name("x")].digest, Digest::of(b"one"));
         symlink("..v2", at("..data_tmp")).unwrap();
         fs::rename(at("..data_tmp"), at("..data")).unwrap();
         step("a swap of ..data", true);
-        assert_eq!(scan(folder.path()).unwrap().components[&name("x")].digest, Digest::of(b"two"));
+        assert_eq!(scan_unsigned(folder.path()).unwrap().components[&name("x")].digest, Digest::of(b"two"));
 
         fs::write(at("y.wasm"), "short").unwrap();
         step("a new file", true);
@@ -451,7 +488,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.wasm");
         fs::write(&path, "one").unwrap();
-        let file = scan(folder.path()).unwrap().components.remove(&name("x")).unwrap();
+        let file = scan_unsigned(folder.path()).unwrap().components.remove(&name("x")).unwrap();
         assert_eq!(&*file.read().unwrap(), b"one");
         fs::write(&path, "two").unwrap();
         assert!(matches!(file.read(), Err(ReadError::Changed)));
@@ -459,11 +496,62 @@ mod tests {
         assert!(matches!(file.read(), Err(ReadError::Io(_))));
     }
 
+    fn scan_unsigned(directory: &Path) -> Result<FolderContents, FolderError> {
+        scan(directory, &TrustedKeys::default())
+    }
+
+    /// Goal: where keys are given, nothing unsigned takes effect, sidecars included, and a signature that comes or goes is a
+    /// change. Method: one folder, file by file, with signatures that minisign made.
+    #[test]
+    fn only_signed_files_take_effect() {
+        let trusted_keys = TrustedKeys::new(vec![trusted_keys::public_key(samples::KEY).unwrap()]);
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let problems = || {
+            let contents = scan(folder.path(), &trusted_keys).unwrap();
+            let problems = contents.problems.iter().map(|problem| problem.to_string());
+            problems.map(|text| text.replace(folder.path().to_str().unwrap(), "FOLDER")).collect::<Vec<_>>()
+        };
+        let unsigned = |name: &str| {
+            format!(
+                "FOLDER/{name} is not signed: `plugins.trustedKeys` is given, and there is no `{name}.minisig` beside it"
+            )
+        };
+
+        fs::write(at("x.wasm"), "component").unwrap();
+        fs::write(at("x.yaml"), "mode: shadow").unwrap();
+        assert_eq!(problems(), [unsigned("x.wasm"), unsigned("x.yaml")]);
+        let before = signature(folder.path());
+        fs::write(at("x.wasm.minisig"), samples::SIGNATURE).unwrap();
+        assert_ne!(signature(folder.path()), before);
+        assert_eq!(problems(), [unsigned("x.yaml")]);
+        fs::write(at("x.yaml.minisig"), samples::OF_SIDECAR).unwrap();
+        assert_eq!(problems(), Vec::<String>::new());
+        let contents = scan(folder.path(), &trusted_keys).unwrap();
+        assert_eq!((names(&contents.components), names(&contents.sidecars)), (vec!["x"], vec!["x"]));
+
+        fs::write(at("x.yaml"), "mode: enforce").unwrap();
+        assert_eq!(problems(), ["FOLDER/x.yaml does not match its signature: one of the two was changed"]);
+        fs::remove_file(at("x.yaml")).unwrap();
+        fs::rename(at("x.wasm"), at("y.wasm")).unwrap();
+        fs::rename(at("x.wasm.minisig"), at("y.wasm.minisig")).unwrap();
+        assert_eq!(
+            problems(),
+            [
+                "FOLDER/y.wasm has a signature that is not for this name: its trusted comment must hold `file:y.wasm`, as \
+              minisign writes it"
+            ]
+        );
+        File::create(at("y.wasm.minisig")).unwrap().set_len(SIGNATURE_BYTES_MAX + 1).unwrap();
+        assert_eq!(problems(), ["FOLDER/y.wasm has a signature that is larger than 8192 bytes"]);
+        assert_eq!(scan_unsigned(folder.path()).unwrap().problems, []);
+    }
+
     #[track_caller]
     fn check(arrange: impl FnOnce(&Path) -> io::Result<()>, expected: &str) {
         let folder = tempfile::tempdir().unwrap();
         arrange(folder.path()).unwrap();
-        let problems: Vec<_> = scan(folder.path())
+        let problems: Vec<_> = scan_unsigned(folder.path())
             .unwrap()
             .problems
             .into_iter()

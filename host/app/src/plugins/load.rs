@@ -3,14 +3,15 @@
 //! [`Load`] is what [`reload`](super::reload) knows of it, so that the life cycle is tested without
 //! WebAssembly; [`HostLoader`] is the one implementation that serves.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::io::AsyncReadExt as _;
-use witgate_core::{BoxFuture, PluginName};
-use witgate_plugin::{Grants, Host, LoadedPlugin, OutboundHost, PluginSource, Start};
+use witgate_core::{BoxFuture, Digest, PluginName};
+use witgate_plugin::{CompilationCounts, Grants, Host, LoadedPlugin, OutboundHost, PluginSource, Start};
 
 use super::Plugin;
 use super::sidecar::{OutboundGrant, Sidecar};
@@ -22,6 +23,12 @@ pub(crate) trait Load: Send + Sync + 'static {
     ///
     /// The error's chain is for operators: what was given, what was expected.
     fn load(&self, source: Source) -> BoxFuture<'_, anyhow::Result<Loaded>>;
+
+    /// Lets go of what was kept to load plug-ins of other components than these again.
+    fn retain(&self, components: &BTreeSet<Digest>);
+
+    /// Where the compiled code of what was loaded came from.
+    fn compilations(&self) -> CompilationCounts;
 }
 
 /// What a plug-in is made from.
@@ -74,6 +81,7 @@ impl Load for HostLoader {
                 isolation,
                 sha256: _,
                 credential_depends_on: _,
+                self_test: _,
                 mode,
             } = sidecar;
             let secrets = ClusterSecrets::new(&secrets, &self.environment).context("its sidecar's `secrets`")?;
@@ -96,6 +104,14 @@ impl Load for HostLoader {
             };
             Ok(Loaded { plugin, contract, start })
         })
+    }
+
+    fn retain(&self, components: &BTreeSet<Digest>) {
+        self.host.retain_compiled(components);
+    }
+
+    fn compilations(&self) -> CompilationCounts {
+        self.host.compilations()
     }
 }
 

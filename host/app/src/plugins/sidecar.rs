@@ -33,8 +33,20 @@ pub(crate) struct Sidecar {
     pub(crate) sha256: Option<DigestPin>,
     /// What a strategy's credentials depend on; none where the sidecar does not say.
     pub(crate) credential_depends_on: Option<DependsOn>,
+    /// Whether a policy is asked a probe before it serves.
+    pub(crate) self_test: SelfTest,
     /// Whether a policy's answer counts; none where the sidecar does not say.
     pub(crate) mode: Option<PolicyMode>,
+}
+
+/// Whether a policy is asked a probe before it serves.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum SelfTest {
+    /// It is, and must answer.
+    #[default]
+    Asked,
+    /// It is not: its first query is a caller's.
+    Skipped,
 }
 
 impl Default for Sidecar {
@@ -47,6 +59,7 @@ impl Default for Sidecar {
             isolation: Isolation::Fresh,
             sha256: None,
             credential_depends_on: None,
+            self_test: SelfTest::default(),
             mode: None,
         }
     }
@@ -123,6 +136,9 @@ impl Sidecar {
             PluginKind::Policy if self.credential_depends_on.is_some() => {
                 Some("`credentialDependsOn` is for strategies only, and this component is a policy: remove it")
             }
+            PluginKind::Strategy if self.self_test == SelfTest::Skipped => {
+                Some("`selfTest` is for policies only, and this component is a strategy: remove it")
+            }
             PluginKind::Strategy if self.mode.is_some() => {
                 Some("`mode` is for policies only, and this component is a strategy: remove it")
             }
@@ -160,6 +176,11 @@ impl Reader<'_> {
                     ];
                     sidecar.credential_depends_on = self.choice("credentialDependsOn", &value, choices);
                 }
+                "selfTest" => match value.as_bool() {
+                    Some(true) => sidecar.self_test = SelfTest::Asked,
+                    Some(false) => sidecar.self_test = SelfTest::Skipped,
+                    None => self.wrong("selfTest", &show(&value), "`true` or `false`"),
+                },
                 "mode" => {
                     let choices = [("enforce", PolicyMode::Enforce), ("shadow", PolicyMode::Shadow)];
                     sidecar.mode = self.choice("mode", &value, choices);
@@ -389,8 +410,17 @@ fn list(keys: &[&str]) -> String {
     keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
 }
 
-const KEYS: &[&str] =
-    &["settings", "outboundHosts", "secrets", "limits", "isolation", "sha256", "credentialDependsOn", "mode"];
+const KEYS: &[&str] = &[
+    "settings",
+    "outboundHosts",
+    "secrets",
+    "limits",
+    "isolation",
+    "sha256",
+    "credentialDependsOn",
+    "selfTest",
+    "mode",
+];
 const LIMIT_KEYS: &[&str] = &["deadlineMs", "memoryMiB", "concurrency", "instanceCalls"];
 const OUTBOUND_KEYS: &[&str] = &["origin", "addresses", "caFile"];
 const OUTBOUND_HOSTS_MAX: usize = 64;
@@ -480,17 +510,17 @@ mod tests {
         check(
             "setings: {}",
             "x.yaml: the file has the unknown key `setings`: known are `settings`, `outboundHosts`, `secrets`, \
-             `limits`, `isolation`, `sha256`, `credentialDependsOn`, `mode`",
+             `limits`, `isolation`, `sha256`, `credentialDependsOn`, `selfTest`, `mode`",
         );
         check(
             "token: hunter2",
             "x.yaml: the file has the unknown key `token`: known are `settings`, `outboundHosts`, `secrets`, \
-             `limits`, `isolation`, `sha256`, `credentialDependsOn`, `mode`",
+             `limits`, `isolation`, `sha256`, `credentialDependsOn`, `selfTest`, `mode`",
         );
         check(
             "[hunter2]",
             "x.yaml: the file is a list: expected a mapping with keys of `settings`, `outboundHosts`, `secrets`, \
-             `limits`, `isolation`, `sha256`, `credentialDependsOn`, `mode`",
+             `limits`, `isolation`, `sha256`, `credentialDependsOn`, `selfTest`, `mode`",
         );
         check(
             "limits: { deadline: 50 }",

@@ -1,8 +1,11 @@
 //! What `/status` tells of the plug-ins: the generation that serves, and how the last reload ended.
 
-use serde::Serialize;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
 use witgate_core::{Generation, PluginName, PolicyMode};
-use witgate_plugin::{Isolation, PluginKind, Start};
+use witgate_plugin::{CompilationCounts, Isolation, PluginKind, Start};
 
 use super::{Origin, PluginEntry, Problem};
 
@@ -15,6 +18,94 @@ pub(crate) struct ReloadStatus {
     pub(crate) plugins: Vec<PluginStatus>,
     /// How the last reload that found a difference ended; none before the first.
     pub(crate) last_reload: Option<LastReload>,
+    /// A rollback that is in force: what serves is not what the folder holds.
+    pub(crate) pinned: Option<Pinned>,
+    /// What can be rolled back to, the oldest first.
+    pub(crate) kept_generations: Vec<Generation>,
+    /// The last reloads, the oldest first.
+    pub(crate) reloads: Vec<ReloadRecord>,
+    /// Where the compiled code of the plug-ins came from, since the start.
+    pub(crate) compilations: CompilationCounts,
+}
+
+/// A rollback that is in force.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Pinned {
+    /// The generation that served the same plug-ins before.
+    pub(crate) content_of: Generation,
+    /// Since when, as RFC 3339.
+    pub(crate) since: String,
+}
+
+/// One reload, from its cause to its end.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ReloadRecord {
+    /// Counts the reloads since the start, those that are not told any more included.
+    pub(crate) number: u64,
+    /// When it ended, as RFC 3339.
+    pub(crate) time: String,
+    /// Why it was tried.
+    pub(crate) cause: Cause,
+    /// How it ended.
+    pub(crate) result: ReloadResult,
+    /// The generation that served after it.
+    pub(crate) generation: Generation,
+    /// What it did to the plug-ins, such as `+new ~changed -gone`; none where nothing was published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) changes: Option<String>,
+    /// How long it took.
+    #[serde(rename = "phasesMs")]
+    pub(crate) phases: Phases,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+/// Why a reload happens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Cause {
+    /// The gate starts.
+    Start,
+    /// The folder may have changed.
+    Changed,
+    /// Someone asked.
+    Asked,
+    /// What was refused may be good by now: a deadline missed on a busy machine must not be for ever.
+    Retry,
+    /// Someone asked for an earlier generation.
+    Rollback,
+}
+
+/// How long the phases of a reload took; zero for those that it did not come to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub(crate) struct Phases {
+    /// Waiting until the folder kept still.
+    #[serde(serialize_with = "as_milliseconds")]
+    pub(crate) settle: Duration,
+    /// Reading, hashing and verifying what stands in it.
+    #[serde(serialize_with = "as_milliseconds")]
+    pub(crate) scan: Duration,
+    /// Compiling, link-checking, configuring and self-testing what differs.
+    #[serde(serialize_with = "as_milliseconds")]
+    pub(crate) load: Duration,
+    /// Making the snapshot and trying its clusters.
+    #[serde(serialize_with = "as_milliseconds")]
+    pub(crate) build: Duration,
+}
+
+impl fmt::Display for Phases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { settle, scan, load, build } = self;
+        write!(f, "settle {settle:.1?}, scan {scan:.1?}, load {load:.1?}, build {build:.1?}")
+    }
+}
+
+/// Milliseconds with three decimals.
+fn as_milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e3)
 }
 
 /// One plug-in. What is not known of one that was refused is absent.
@@ -87,6 +178,13 @@ pub(crate) enum ReloadResult {
     Unchanged,
     /// The last good generation serves on.
     Refused,
+}
+
+impl LastReload {
+    /// The part of a record that has been told from the beginning.
+    pub(crate) fn of(record: &ReloadRecord) -> Self {
+        Self { time: record.time.clone(), result: record.result, error: record.error.clone() }
+    }
 }
 
 impl PluginStatus {
