@@ -35,6 +35,7 @@ mod outbound;
 mod plugin_start;
 mod policies;
 mod reload;
+mod reload_folder;
 mod reload_under_load;
 mod rollback;
 mod startup;

@@ -2,6 +2,8 @@
 //!
 //! Of a make of its own, so that the gate's verifier is not tested with its own ideas; held against minisign's own output below.
 
+#![expect(clippy::indexing_slicing, reason = "the indexes are those of the tables below, or bounded by a block")]
+
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -15,8 +15,8 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use witgate_core::{Digest, PluginName};
 
-use crate::compiled_cache::CompiledCache;
 use crate::LoadError;
+use crate::compiled_cache::CompiledCache;
 
 /// The compiled components of one engine.
 #[derive(Default)]
@@ -96,12 +96,12 @@ impl CompiledCode {
     }
 
     /// The code under `key`, made by `make` where there is none yet; it goes when the component `of` is not retained.
-    pub(crate) fn in_memory(
+    pub(crate) fn in_memory<E>(
         &self,
         key: Digest,
         of: Digest,
-        make: impl FnOnce() -> Result<Component, LoadError>,
-    ) -> Result<Component, LoadError> {
+        make: impl FnOnce() -> Result<Component, E>,
+    ) -> Result<Component, E> {
         let slot = {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             let held = held.entry(key).or_insert_with(|| Held { code: Arc::default(), of });

@@ -7,8 +7,8 @@
 //! Nothing here knows what kind of plug-in it is, nor when a snapshot would be wrong although it can be taken.
 
 use tokio::sync::mpsc;
-use wasmtime::component::{Component, Instance, Lift, WasmList};
 use wasmtime::Store;
+use wasmtime::component::{Component, Instance, Lift, WasmList};
 use wasmtime_wizer::{ComponentContext, ComponentInstanceState, Wizer};
 
 use crate::sandbox::Sandbox;

@@ -124,7 +124,7 @@ pub(crate) enum ReadError {
     Untrusted(#[from] Untrusted),
     /// There is a signature, but it cannot be read.
     #[error("has a signature that {0}")]
-    Signature(Box<ReadError>),
+    Signature(Box<Self>),
 }
 
 /// Reads and hashes what stands in `directory`.

@@ -133,17 +133,24 @@ impl FolderWatch {
 /// Waits until the folder has kept still for [`SETTLE_QUIET`], or no longer than [`SETTLE_MAX`]: whoever writes
 /// without end must not keep another plug-in's change from being seen.
 ///
+/// It is looked at more often than that, so that a change soon after the first look costs its own quiet time and not twice that:
+/// whoever writes a file beside its place and renames it makes two changes, of which the first counts for nothing.
+///
 /// Takes the look at the folder as a function, so that a test can say what is seen.
 pub(crate) async fn settle<F: Future<Output = Signature>>(mut look: impl FnMut() -> F) -> Signature {
     let latest = Instant::now() + SETTLE_MAX;
     let mut seen = look().await;
+    let mut changed_at = Instant::now();
     loop {
-        tokio::time::sleep(SETTLE_QUIET).await;
+        tokio::time::sleep(SETTLE_LOOK).await;
+        let looked_at = Instant::now();
         let now = look().await;
-        if now == seen || Instant::now() >= latest {
-            return now;
+        if now != seen {
+            (seen, changed_at) = (now, looked_at);
         }
-        seen = now;
+        if looked_at >= changed_at + SETTLE_QUIET || looked_at >= latest {
+            return seen;
+        }
     }
 }
 
@@ -222,6 +229,8 @@ fn concerns(directory: &Path, event: &notify::Event) -> bool {
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the folder must keep still.
 pub(crate) const SETTLE_QUIET: Duration = Duration::from_millis(50);
+/// How often it is looked at meanwhile.
+const SETTLE_LOOK: Duration = Duration::from_millis(10);
 /// How long a folder that does not keep still is waited for.
 pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(1);
 /// The least time between two looks, however many events there are.
@@ -244,10 +253,12 @@ mod tests {
     /// Goal: a folder is read once it keeps still, and no later than the limit. Method: what each look sees, as rows.
     #[tokio::test(start_paused = true)]
     async fn settling_waits_for_quiet_and_not_for_ever() {
-        settles(&["a", "a"], 50).await;
-        settles(&["a", "b", "b"], 100).await;
-        settles(&["a", "b", "a", "a"], 150).await;
-        let endless: Vec<_> = (0..100).map(|look| look.to_string()).collect();
+        let [quiet, changing] = [&["a"; 6][..], &["a", "b", "b", "b", "b", "b", "b"]];
+        settles(quiet, 50).await;
+        settles(changing, 60).await;
+        settles(&["a", "a", "b", "a", "a", "a", "a", "a", "a"], 80).await;
+        settles(&["a", "a", "a", "a", "a", "b", "b", "b", "b", "b", "b"], 100).await;
+        let endless: Vec<_> = (0..101).map(|look| look.to_string()).collect();
         settles(&endless.iter().map(String::as_str).collect::<Vec<_>>(), 1000).await;
     }
 

@@ -1,5 +1,7 @@
 //! What the tests of the life cycle have in common: a folder, plug-ins that are texts, and a gate that publishes a line.
 
+#![expect(clippy::indexing_slicing, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Mutex;
