@@ -71,8 +71,10 @@ async fn main() {
             storm.save_to_enforced(None).await;
         }
         let mut took = Vec::new();
+        // No earlier run had these bytes: what it compiled is in the cache on disk.
+        let first = std::process::id().wrapping_mul(SAVES);
         for number in 0..SAVES {
-            took.push(storm.save_to_enforced(is_new.then_some(number)).await);
+            took.push(storm.save_to_enforced(is_new.then_some(first.wrapping_add(number))).await);
         }
         took.sort();
         let (what, goal) = if is_new { ("new bytes", 300) } else { ("compiled before", 100) };

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use witgate_tests::api_server::ApiServer;
 use witgate_tests::gate::Gate;
 use witgate_tests::plugin_folder::Plugin;
@@ -105,8 +105,7 @@ async fn editors_leave_files_behind() {
 #[tokio::test]
 async fn three_hundred_files_at_once() {
     let api_server = ApiServer::start().await;
-    let plugins = json!({ "directory": "policies" });
-    let gate = Gate::builder(&api_server).set("plugins", plugins).start().await;
+    let gate = Gate::builder(&api_server).start().await;
     let before = gate.status().await;
     let read_only = Plugin::policy("read-only");
     for number in 0..300 {

@@ -51,7 +51,7 @@ pub struct Load {
 }
 
 impl Storm {
-    /// A gate that allows, in generation 1. Its compiled code is cached in memory alone.
+    /// A gate that allows, in generation 1.
     pub async fn start(api_server: &ApiServer) -> Self {
         let judge = |policy: &str| Plugin::policy(policy).named("judge");
         let (allow, deny) = (judge("allow-all"), judge("deny-proxy"));
@@ -62,12 +62,7 @@ impl Storm {
         for file in ["judge.wasm", "judge.yaml"] {
             symlink(format!("..data/{file}"), folder.join(file)).unwrap();
         }
-        let gate = builder
-            .set("decisionLog", json!({ "file": DECISIONS }))
-            .set("plugins", json!({ "directory": "policies" }))
-            .log_level("info")
-            .start()
-            .await;
+        let gate = builder.set("decisionLog", json!({ "file": DECISIONS })).log_level("info").start().await;
         Self { gate, folder, allow, deny, generation: 1 }
     }
 
