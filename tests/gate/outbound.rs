@@ -1,6 +1,7 @@
 //! Strategies that go out: to the servers that their sidecars grant, and to nobody else.
 
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use witgate_tests::api_server::{ApiServer, Reply};
 use witgate_tests::authority::Authority;
 use witgate_tests::broken_upstream::{BrokenUpstream, Fault};
@@ -126,8 +127,8 @@ async fn a_strategy_without_a_grant_is_refused_by_the_names_of_its_imports() {
 #[tokio::test]
 async fn another_server_is_never_connected_to() {
     let api_server = ApiServer::start().await;
-    let canary = ApiServer::start().await;
-    let location = canary.url();
+    let canary = canary().await;
+    let location = format!("http://127.0.0.1:{}/", port_of(&canary));
     let redirecting = ApiServer::answering(move |_| Reply::new(302, "").header("location", &location)).start().await;
     let (port, granted) = (port_of(&canary), port_of(&redirecting));
     let mut cases: Vec<(String, &str)> = [
@@ -304,6 +305,104 @@ async fn headers_of_the_connection_are_refused() {
         assert_eq!(refusal(&answer), format!("fetch: InvalidHeader(\"{name}\")"));
     }
     assert_eq!(tokens.connections_count(), 0);
+}
+
+/// A server at all of the machine's addresses, of both kinds where it has both.
+async fn canary() -> ApiServer {
+    let listener = match TcpListener::bind("[::]:0").await {
+        Ok(listener) => listener,
+        Err(_) => TcpListener::bind("0.0.0.0:0").await.unwrap(),
+    };
+    ApiServer::answering(|_| Reply::default()).start_on(listener)
+}
+
+/// A name that is granted, and is at an address which is not public, is not connected to. The gate has a hosts file of its own,
+/// so the names go the whole way through the machine's resolver. 169.254.169.254 is nobody's here: that nothing is sent
+/// there shows in the refusal, which comes before any connection; all other addresses are this machine's or not routed.
+#[tokio::test]
+async fn a_granted_name_at_a_private_address_is_never_connected_to() {
+    let api_server = ApiServer::start().await;
+    let canary = canary().await;
+    let port = port_of(&canary);
+    let names: [(&str, &[&str]); 17] = [
+        ("metadata.google.internal", &["169.254.169.254"]),
+        ("link-local.test", &["169.254.169.254"]),
+        ("loopback.test", &["127.0.0.1"]),
+        ("loopback-2.test", &["127.0.0.2"]),
+        ("loopback-end.test", &["127.255.255.254"]),
+        ("loopback6.test", &["::1"]),
+        ("mapped.test", &["::ffff:127.0.0.1"]),
+        ("mapped-metadata.test", &["::ffff:169.254.169.254"]),
+        ("unspecified.test", &["0.0.0.0"]),
+        ("unspecified6.test", &["::"]),
+        ("private-10.test", &["10.0.0.1"]),
+        ("private-172.test", &["172.16.0.1"]),
+        ("private-192.test", &["192.168.0.1"]),
+        ("unique-local.test", &["fd00:ec2::254"]),
+        ("nat64.test", &["64:ff9b::7f00:1"]),
+        // Rebinding within one answer: the public address does not make up for the other.
+        ("rebinding.test", &["192.0.9.1", "127.0.0.1"]),
+        ("rebinding6.test", &["::1", "2606:4700::1111"]),
+    ];
+    let hosts: String = names
+        .iter()
+        .flat_map(|(name, addresses)| addresses.iter().map(move |address| format!("{address} {name}\n")))
+        .collect();
+    let grants: Vec<_> = names.iter().map(|(name, _)| format!("http://{name}:{port}")).collect();
+    let mut builder = match gate(json!(grants)).own_hosts(&hosts) {
+        Ok(builder) => builder,
+        Err(why) => return println!("skipped: the gate cannot have a hosts file of its own: {why}"),
+    };
+    for (number, url) in grants.iter().enumerate() {
+        builder = builder.cluster(fetching(&format!("c{number}"), &api_server, url));
+    }
+    let gate = builder.start().await;
+
+    for (number, (name, _)) in names.iter().enumerate() {
+        let answer = gate.caller("jane").backstage(&format!("c{number}")).get(PODS).await;
+        assert_eq!(refusal(&answer), "fetch: AddressProhibited", "{name}");
+    }
+    gate.log_line_with("it is at 169.254.169.254, a link-local address, which its grant does not include").await;
+
+    assert_eq!(canary.connections_count(), 0);
+    assert_eq!(api_server.heard(), NOTHING);
+}
+
+/// Rebinding between two answers: a name that was at a granted address, and is at another the next time.
+#[tokio::test]
+async fn a_name_that_moves_is_judged_anew() {
+    let api_server = ApiServer::start().await;
+    let (granted, canary) = neighbours().await;
+    let origin = format!("http://moving.test:{}", port_of(&granted));
+    let hosts = json!([{ "origin": origin, "addresses": ["127.0.0.1"] }]);
+    let gate = match gate(hosts).own_hosts("127.0.0.1 moving.test\n") {
+        Ok(builder) => builder.cluster(fetching("one", &api_server, &origin)).start().await,
+        Err(why) => return println!("skipped: the gate cannot have a hosts file of its own: {why}"),
+    };
+    let jane = gate.client_as("jane");
+
+    assert_eq!(jane.get(PODS).await.status(), 200);
+    let moves = ["127.0.0.2", "::1", "::ffff:127.0.0.2", "169.254.169.254", "127.0.0.1 moving.test\n127.0.0.2"];
+    for (number, moved) in moves.iter().enumerate() {
+        std::fs::write(gate.folder().join("hosts"), format!("{moved} moving.test\n")).unwrap();
+        // With a token of its own, so that no refusal is remembered from the one before.
+        let own = jane.clone().with_header("Backstage-Kubernetes-Authorization-Fetch", &format!("token-{number}"));
+        assert_eq!(refusal(&own.get(PODS).await), "fetch: AddressProhibited", "{moved}");
+    }
+    std::fs::write(gate.folder().join("hosts"), "127.0.0.1 moving.test\n").unwrap();
+    assert_eq!(jane.get(PODS).await.status(), 200);
+
+    assert_eq!((canary.connections_count(), granted.requests().len()), (0, 2));
+}
+
+/// Two servers at one port: of 127.0.0.1, which gives out tokens, and of 127.0.0.2.
+async fn neighbours() -> (ApiServer, ApiServer) {
+    loop {
+        let granted = ApiServer::answering(|_| Reply::new(200, "token")).start().await;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.2", port_of(&granted))).await {
+            return (granted, ApiServer::answering(|_| Reply::default()).start_on(listener));
+        }
+    }
 }
 
 fn port_of(server: &ApiServer) -> u16 {

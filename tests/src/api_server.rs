@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 pub use reply::Reply;
 pub use request::{BodySeen, Request};
 
-use crate::authority::{Authority, HTTP2_AND_HTTP1, Identity, server_tls};
+use crate::authority::{Authority, HTTP2_AND_HTTP1, Identity, server_tls, server_tls_asking};
 use crate::body::Body;
 use crate::waiting::soon;
 
@@ -142,6 +142,13 @@ impl ApiServerBuilder {
     #[must_use]
     pub fn tls_for_clients_of(self, authority: &Authority, clients_of: &Authority) -> Self {
         self.tls_as(&authority.server(), authority, Some(clients_of))
+    }
+
+    /// Speaks TLS, asks for a certificate of `clients`, and takes who has none as nobody.
+    #[must_use]
+    pub fn tls_asking_clients_of(mut self, authority: &Authority, clients: &Authority) -> Self {
+        self.tls = Some((server_tls_asking(&authority.server(), clients, &HTTP2_AND_HTTP1), authority.pem()));
+        self
     }
 
     /// Speaks TLS as `identity`, a server of `authority`; takes only clients of `clients_of`, if given.

@@ -1,6 +1,7 @@
 //! A certificate authority of a test's own, with the certificates that it signs.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -16,7 +17,7 @@ pub const HTTP2_AND_HTTP1: [&str; 2] = ["h2", "http/1.1"];
 /// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    certificate: rcgen::Certificate,
+    certificate: CertificateDer<'static>,
 }
 
 /// A certificate with its key.
@@ -34,12 +35,25 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        Self { issuer: Issuer::new(params, key), certificate }
+        Self { issuer: Issuer::new(params, key), certificate: certificate.into() }
+    }
+
+    /// The authority whose certificate and key somebody else made.
+    pub fn of_pem(certificate: &str, key: &str) -> Self {
+        use rustls_pki_types::pem::PemObject as _;
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let issuer = Issuer::from_ca_cert_der(&der, KeyPair::from_pem(key).unwrap()).unwrap();
+        Self { issuer, certificate: der }
+    }
+
+    /// The same authority once more, for another owner.
+    pub fn again(&self) -> Self {
+        Self::of_pem(&self.pem(), &self.issuer.key().serialize_pem())
     }
 
     /// The authority's own certificate.
     pub fn pem(&self) -> String {
-        self.certificate.pem()
+        pem_of(&self.certificate)
     }
 
     /// A certificate for a server on 127.0.0.1.
@@ -57,6 +71,18 @@ impl Authority {
 
     /// A certificate for a client: `user` is its common name, `groups` its organizations.
     pub fn client(&self, user: &str, groups: &[&str]) -> Identity {
+        self.sign(Self::client_params(user, groups))
+    }
+
+    /// A certificate for a client that is good until a time, in whole seconds.
+    pub fn client_until(&self, user: &str, groups: &[&str], until: SystemTime) -> Identity {
+        let seconds = until.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let mut params = Self::client_params(user, groups);
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
+        self.sign(params)
+    }
+
+    fn client_params(user: &str, groups: &[&str]) -> CertificateParams {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         // rcgen keeps one value a type, so one certificate has one group here.
@@ -65,7 +91,7 @@ impl Authority {
         }
         params.distinguished_name.push(DnType::CommonName, user);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.sign(params)
+        params
     }
 
     fn sign(&self, params: CertificateParams) -> Identity {
@@ -81,7 +107,7 @@ impl Authority {
 
     fn roots(&self) -> Arc<RootCertStore> {
         let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.der().clone()).unwrap();
+        roots.add(self.certificate.clone()).unwrap();
         Arc::new(roots)
     }
 }
@@ -105,6 +131,24 @@ impl Identity {
     fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
     }
+}
+
+fn pem_of(certificate: &CertificateDer<'_>) -> String {
+    use base64::Engine as _;
+    let digits = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let lines: Vec<_> = digits.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("ASCII")).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// A server's TLS that asks clients for a certificate of `clients_of` and takes those without one too, as an API server does.
+pub fn server_tls_asking(identity: &Identity, clients_of: &Authority, protocols: &[&str]) -> Arc<ServerConfig> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(clients_of.roots(), provider());
+    let verifier = verifier.allow_unauthenticated().build().unwrap();
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let builder = builder.with_client_cert_verifier(verifier);
+    let mut config = builder.with_single_cert(vec![identity.certificate_der()], identity.key_der()).unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Arc::new(config)
 }
 
 /// A server's TLS: its own identity, and whose clients must show a certificate, if any.

@@ -89,6 +89,13 @@ impl KubeRig {
         fs::read_to_string(self.variable("RIG_CA")).unwrap()
     }
 
+    /// The authority whose client certificates it takes: certificate and key.
+    pub fn client_authority(&self) -> (String, String) {
+        let certificate = Path::new(self.variable("RIG_CLIENT_CA"));
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        (read(certificate), read(&certificate.with_extension("key")))
+    }
+
     /// The token of one of its users: `admin`, `alice`, `robot`, `gateway` or `nobody`.
     pub fn token_of(&self, user: &str) -> &str {
         self.variable(&format!("RIG_TOKEN_{}", user.to_uppercase()))

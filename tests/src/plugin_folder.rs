@@ -28,6 +28,11 @@ impl Plugin {
         Self::compiled("strategies", name)
     }
 
+    /// One of the examples of `guests/examples`.
+    pub fn example(name: &str) -> Self {
+        Self::compiled("examples", name)
+    }
+
     /// One of the misbehaving guests. Its sidecar skips the self-test of a policy, which most of them would not pass.
     pub fn fixture(name: &str) -> Self {
         let plugin = Self::compiled("fixtures", name);

@@ -90,6 +90,8 @@ impl CredentialCache {
                 counts: Arc::clone(&self.counts),
                 store: Store::default(),
                 per_request: AtomicBool::new(false),
+                failing: AtomicBool::new(false),
+                last_failure: Mutex::default(),
             }))
         })
     }
@@ -98,6 +100,12 @@ impl CredentialCache {
     pub(crate) fn serve(&self, caches: HashMap<ClusterName, CachedStrategy>) {
         let before = std::mem::replace(&mut *self.serving.lock().unwrap_or_else(PoisonError::into_inner), caches);
         drop(before); // not under the lock
+    }
+
+    /// Why the last exchange of a cluster that serves brought nothing, where that says something of the cluster.
+    pub(crate) fn failure_of(&self, cluster: &ClusterName) -> Option<String> {
+        let cache = self.serving.lock().unwrap_or_else(PoisonError::into_inner).get(cluster)?.clone();
+        cache.0.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What `/status` tells.
@@ -121,6 +129,10 @@ struct Inner {
     store: Store,
     /// Whether the last grant had no expiry. Then requests do not wait for each other: they could not share the next either.
     per_request: AtomicBool,
+    /// Whether there is a `last_failure`: a success looks here first, and seldom needs the lock.
+    failing: AtomicBool,
+    /// What `/status` tells of the last exchange; a success ends it.
+    last_failure: Mutex<Option<String>>,
 }
 
 /// What one exchange is made from; owned, because it outlives the request that began it.
@@ -266,14 +278,28 @@ impl Inner {
             Err(error) => Err(Failure::from(error)),
         };
         match &outcome {
-            Ok(grant) => self.per_request.store(grant.expires_at.is_none(), Ordering::Relaxed),
+            Ok(grant) => {
+                self.per_request.store(grant.expires_at.is_none(), Ordering::Relaxed);
+                if self.failing.load(Ordering::Relaxed) {
+                    self.last_exchange_was(None);
+                }
+            }
             Err(failure) => {
                 self.counts.failure();
+                if failure.is_of_cluster() {
+                    self.last_exchange_was(Some(failure.to_string()));
+                }
                 debug!(plugin = %self.strategy.name(), error = %failure, "no credential");
             }
         }
         self.store.settle(key, (self.clock)(), &outcome);
         outcome
+    }
+
+    fn last_exchange_was(&self, failure: Option<String>) {
+        let mut last_failure = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        self.failing.store(failure.is_some(), Ordering::Relaxed);
+        *last_failure = failure;
     }
 
     /// The grant, unless its time is over.

@@ -4,6 +4,7 @@ mod admin;
 mod authentication;
 mod check;
 mod cli;
+mod cluster_health;
 mod cluster_trust;
 mod config;
 mod credential_cache;

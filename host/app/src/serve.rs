@@ -18,10 +18,10 @@ use witgate_proxy::decision::DecisionLog;
 use witgate_proxy::drain::Drain;
 use witgate_proxy::gate::Gate;
 use witgate_proxy::listener;
-use witgate_proxy::snapshot::CurrentSnapshot;
 
-use crate::admin::{self, AdminState, ClusterStatus};
+use crate::admin::{self, AdminState};
 use crate::authentication::{self, fetch::HttpFetcher};
+use crate::cluster_health::ClusterHealth;
 use crate::cluster_trust;
 use crate::config::{Config, PermissionRule};
 use crate::decision_log::JsonLines;
@@ -76,7 +76,7 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     let changed = Arc::<Notify>::default();
     // Before the first scan, so that no change between the two is missed.
     let watch = FolderWatch::new(&config.plugins.directory, Arc::clone(&changed))?;
-    let Control { reload, handle, status, credentials, trust_files } =
+    let Control { reload, handle, status, credentials, refused, trust_files } =
         Control::start(&config, Arc::clone(&current), changed)
             .await
             .map_err(|problems| anyhow!(problems.join("\n")))?;
@@ -88,7 +88,13 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
         None => None,
     };
 
-    let admin_state = AdminState::new(status, clusters_status(Arc::clone(&current)), move || credentials.status());
+    let health = ClusterHealth {
+        current: Arc::clone(&current),
+        reload: status.clone(),
+        refused,
+        credentials: Arc::clone(&credentials),
+    };
+    let admin_state = AdminState::new(status, move || health.list(), move || credentials.status());
     let admin_state = Arc::new(admin_state.with_control(handle.clone()));
     let mut tasks = JoinSet::new();
     tasks.spawn(watch.run());
@@ -165,18 +171,6 @@ async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address} (`{key}`); is another process there?"))
-}
-
-fn clusters_status(current: Arc<CurrentSnapshot>) -> impl Fn() -> Vec<ClusterStatus> + Send + Sync + 'static {
-    move || {
-        let snapshot = current.read();
-        let clusters = snapshot.clusters.iter().map(|cluster| ClusterStatus {
-            name: cluster.details.name.clone(),
-            auth_provider: cluster.strategy.name().clone(),
-            error: None,
-        });
-        clusters.collect()
-    }
 }
 
 /// Listens at once; ends with the name of the signal that came.

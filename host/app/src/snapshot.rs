@@ -3,7 +3,7 @@
 //! Connections to API servers outlive a reload: each cluster's `Upstream` is made once,
 //! from the configuration, and every generation uses it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 use witgate_core::{
-    AuthenticationStrategy, BoxFuture, ClusterDetails, ClusterName, Generation, PermissionPolicy, SecretStore,
+    AuthenticationStrategy, BoxFuture, ClusterDetails, ClusterName, Generation, Metadata, PermissionPolicy, SecretStore,
 };
 use witgate_plugin::{Host, HostConfig};
 use witgate_proxy::limits::Limits;
@@ -21,6 +21,7 @@ use witgate_proxy::snapshot::{
 use witgate_proxy::upstream::{Http2, InvalidTarget, Reach, ServerTrust, Target, Upstream};
 
 use crate::cli::environment;
+use crate::cluster_health::RefusedClusters;
 use crate::cluster_trust::{Authorities, TrustFile};
 use crate::config::{self, ClusterConfig, Config};
 use crate::credential_cache::{CachedStrategy, CredentialCache};
@@ -38,6 +39,7 @@ pub(crate) struct SnapshotBuilder {
     clusters: Vec<Reachable>,
     current: Arc<CurrentSnapshot>,
     credentials: Arc<CredentialCache>,
+    refused: Arc<RefusedClusters>,
 }
 
 /// A generation that does not serve yet, with the credential caches that it will use.
@@ -70,6 +72,8 @@ pub(crate) struct Control {
     pub(crate) trust_files: Vec<TrustFile>,
     /// What the credential caches did, for the admin routes.
     pub(crate) credentials: Arc<CredentialCache>,
+    /// What the last candidate's clusters had wrong, for the admin routes.
+    pub(crate) refused: Arc<RefusedClusters>,
 }
 
 impl SnapshotBuilder {
@@ -93,7 +97,13 @@ impl SnapshotBuilder {
             config::PermissionRule::Enabled => PermissionRule::Enabled,
             config::PermissionRule::Disabled => PermissionRule::Disabled,
         };
-        Ok(Self { permission, clusters, current, credentials: Arc::new(CredentialCache::new()) })
+        Ok(Self {
+            permission,
+            clusters,
+            current,
+            credentials: Arc::new(CredentialCache::new()),
+            refused: Arc::default(),
+        })
     }
 
     async fn snapshot(&self, plugins: &[PluginEntry], generation: Generation) -> anyhow::Result<Candidate> {
@@ -107,7 +117,8 @@ impl SnapshotBuilder {
                 }
             }
         }
-        let mut problems = Vec::new();
+        let mut problems = BTreeMap::new();
+        let mut texts = Vec::new();
         let mut clusters = Vec::new();
         let mut caches = HashMap::new();
         for reachable in &self.clusters {
@@ -116,11 +127,17 @@ impl SnapshotBuilder {
                     caches.insert(cluster.details.name.clone(), cache);
                     clusters.push(Arc::new(cluster));
                 }
-                Err(problem) => problems.push(problem),
+                Err(problem) => {
+                    let ClusterConfig { details, origin, .. } = &reachable.config;
+                    texts.push(format!("{origin}: Invalid cluster '{}': {problem}", details.name));
+                    problems.insert(details.name.clone(), problem);
+                }
             }
         }
-        if !problems.is_empty() {
-            bail!(problems.join("\n"));
+        if !texts.is_empty() {
+            let text = texts.join("\n");
+            self.refused.refuse(text.clone(), problems);
+            bail!(text);
         }
         if policies.is_empty() && self.permission == PermissionRule::Enabled {
             warn!("the plug-in folder holds no policy, so every request is denied");
@@ -182,28 +199,32 @@ impl Reachable {
         })
     }
 
-    /// The cluster as one generation serves it, once its strategy has looked at its metadata.
+    /// The cluster as one generation serves it, once its strategy has looked at its metadata; else what is wrong.
     async fn with_strategy(
         &self,
         strategies: &Strategies<'_>,
         credentials: &CredentialCache,
     ) -> Result<(Cluster, CachedStrategy), String> {
-        let ClusterConfig { details, auth_provider, dashboard_url, oidc_token_provider, origin, .. } = &self.config;
-        let invalid = |problem: String| format!("{origin}: Invalid cluster '{}': {problem}", details.name);
+        let ClusterConfig { details, auth_provider, dashboard_url, oidc_token_provider, .. } = &self.config;
         let Some((strategy, depends_on)) = strategies.get(auth_provider.as_str()) else {
             let mut known: Vec<_> = strategies.keys().copied().collect();
             known.sort_unstable();
-            return Err(invalid(format!(
+            return Err(format!(
                 "authProvider \"{auth_provider}\" has no config associated with it; there are {}",
                 known.join(", ")
-            )));
+            ));
         };
-        let failed = |error: witgate_core::CallError| invalid(format!("{:#}", anyhow::Error::from(error)));
+        let failed = |error: witgate_core::CallError| format!("{:#}", anyhow::Error::from(error));
         let problems = strategy.validate_cluster(&details.auth_metadata).await.map_err(failed)?;
         if !problems.is_empty() {
-            return Err(invalid(problems.join("; ")));
+            return Err(problems.join("; "));
         }
-        let presented_metadata = strategy.present_auth_metadata(&details.auth_metadata).await.map_err(failed)?;
+        // By the contract a failure leaves the cluster in the list, without `auth`: it can be served all the same.
+        let presented_metadata = strategy.present_auth_metadata(&details.auth_metadata).await.unwrap_or_else(|error| {
+            let error = anyhow::Error::from(error);
+            warn!(cluster = %details.name, error = format!("{error:#}"), "what clients may know of the cluster is not known");
+            Metadata::default()
+        });
         let details = ClusterDetails { ca_data: (**self.authorities.load()).clone(), ..details.clone() };
         let cache = credentials.around(strategy, *depends_on, &details);
         let cluster = Cluster {
@@ -240,6 +261,7 @@ impl Control {
         let publisher = SnapshotBuilder::new(config, current)?;
         let trust_files = publisher.clusters.iter().filter_map(Reachable::trust_file).collect();
         let credentials = Arc::clone(&publisher.credentials);
+        let refused = Arc::clone(&publisher.refused);
         let host_config =
             HostConfig { cache_directory: config.plugins.cache_directory.clone(), ..HostConfig::default() };
         let host = Host::new(host_config)
@@ -256,7 +278,7 @@ impl Control {
             status: sender,
         };
         let (reload, handle) = Reload::start(parts).await.map_err(texts)?;
-        Ok(Self { reload, handle, status, credentials, trust_files })
+        Ok(Self { reload, handle, status, credentials, refused, trust_files })
     }
 }
 

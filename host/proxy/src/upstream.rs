@@ -138,6 +138,11 @@ impl Upstream {
         self.connector.target()
     }
 
+    /// Whether it is taken for dead for now: requests are refused but for one at a time that tries.
+    pub fn is_suspended(&self) -> bool {
+        self.connector.is_suspended()
+    }
+
     /// Believes `trust` from the next request on. Connections that were made before carry no new one: those at rest
     /// close, those in use finish.
     ///

@@ -32,6 +32,7 @@ pub struct GateBuilder {
     locators: Vec<Value>,
     configuration: Map<String, Value>,
     environment: Vec<(String, String)>,
+    has_own_hosts: bool,
     client_tls: Option<Arc<ClientConfig>>,
     log_level: &'static str,
 }
@@ -51,6 +52,7 @@ impl GateBuilder {
             locators: Vec::new(),
             configuration: Map::new(),
             environment: Vec::new(),
+            has_own_hosts: false,
             client_tls: None,
             log_level: "trace",
         };
@@ -141,6 +143,30 @@ impl GateBuilder {
         self
     }
 
+    /// Lets the gate, and nobody else, resolve names by this text instead of the machine's `/etc/hosts`. It is the file
+    /// `hosts` of its folder, and read at each lookup.
+    ///
+    /// # Errors
+    /// Where the machine does not let a process have a mount of its own.
+    pub fn own_hosts(self, text: &str) -> Result<Self, String> {
+        let mut builder = self.file("hosts", text);
+        builder.has_own_hosts = true;
+        let tried =
+            builder.with_own_hosts(Path::new("true")).output().map_err(|error| format!("`unshare`: {error}"))?;
+        if tried.status.success() { Ok(builder) } else { Err(String::from_utf8_lossy(&tried.stderr).into_owned()) }
+    }
+
+    /// A command that runs `program` with arguments that are still to come, in a mount namespace of its own.
+    fn with_own_hosts(&self, program: &Path) -> Command {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "--", "sh", "-c"]);
+        command
+            .args([r#"mount --bind "$0" /etc/hosts && exec "$@""#])
+            .arg(self.folder.path().join("hosts"))
+            .arg(program);
+        command
+    }
+
     /// Listens with TLS, with a certificate of `authority`; takes client certificates of `clients_of`, if given.
     #[must_use]
     pub fn tls(mut self, authority: &Authority, clients_of: Option<&Authority>) -> Self {
@@ -221,7 +247,8 @@ impl GateBuilder {
         configuration.entry("kubernetes").or_insert_with(|| json!({ "clusterLocatorMethods": locators }));
         let file = self.folder.path().join("witgate.yaml");
         fs::write(&file, serde_json::to_string_pretty(&configuration).unwrap()).unwrap(); // JSON is YAML
-        let mut command = Command::new(artifacts::witgate());
+        let witgate = artifacts::witgate();
+        let mut command = if self.has_own_hosts { self.with_own_hosts(&witgate) } else { Command::new(witgate) };
         command.arg(subcommand).arg("--config").arg(file);
         for inherited in ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "WITGATE_LOG"] {
             command.env_remove(inherited);

@@ -28,12 +28,13 @@ impl Failure {
         CallError::Trapped { plugin: plugin.clone(), source: "the exchange ended without an answer".into() }.into()
     }
 
-    /// Whether asking again at once would most likely cost the same wait for the same answer. What a strategy says
-    /// without going out costs nothing to hear again, and what is full may have room the next moment.
+    /// Whether asking again at once would most likely cost the same wait for the same answer. That a token is missing is
+    /// said without going out and costs nothing to hear again, and what is full may have room the next moment.
     pub(super) fn is_remembered(&self) -> bool {
         match self {
-            Self::Refused(AuthError::Unavailable(_) | AuthError::Refused(_)) => true,
-            Self::Refused(AuthError::MissingToken(_) | AuthError::Misconfigured(_)) => false,
+            // An identity provider may be who says that the configuration is wrong.
+            Self::Refused(AuthError::Unavailable(_) | AuthError::Refused(_) | AuthError::Misconfigured(_)) => true,
+            Self::Refused(AuthError::MissingToken(_)) => false,
             Self::Unanswered(error) => match **error {
                 CallError::DeadlineExceeded { .. } => true,
                 CallError::Saturated { .. }
@@ -41,6 +42,15 @@ impl Failure {
                 | CallError::Trapped { .. }
                 | CallError::Malformed { .. } => false,
             },
+        }
+    }
+
+    /// Whether it says something of the cluster, and not of one caller or one moment.
+    pub(super) fn is_of_cluster(&self) -> bool {
+        match self {
+            Self::Refused(AuthError::Unavailable(_) | AuthError::Misconfigured(_)) => true,
+            Self::Refused(AuthError::MissingToken(_) | AuthError::Refused(_)) => false,
+            Self::Unanswered(error) => !matches!(**error, CallError::Saturated { .. }),
         }
     }
 
@@ -127,7 +137,7 @@ mod tests {
         check(AuthError::Unavailable("down".into()).into(), true, "down");
         check(AuthError::Refused("no".into()).into(), true, "no");
         check(AuthError::MissingToken("none".into()).into(), false, "none");
-        check(AuthError::Misconfigured("no role".into()).into(), false, "no role");
+        check(AuthError::Misconfigured("no role".into()).into(), true, "no role");
         let late = CallError::DeadlineExceeded { plugin: plugin(), deadline: Duration::from_secs(1) };
         check(late.into(), true, "plug-in `aws` did not answer within 1s");
         check(

@@ -19,9 +19,30 @@ pub(crate) fn depends_on(name: &str) -> DependsOn {
     }
 }
 
+/// Where a built-in strategy may go, as its sidecar would say it; a sidecar that has `outboundHosts` says otherwise.
+pub(crate) fn outbound_hosts(name: &str) -> &'static [&'static str] {
+    match name {
+        "googleServiceAccount" => &["https://oauth2.googleapis.com"],
+        "pinniped" => &["cluster"],
+        _ => &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use witgate_core::PluginName;
+
     use super::*;
+    use crate::plugins::sidecar::Sidecar;
+
+    /// Goal: what is granted here is written as a sidecar would have it. Method: all of them.
+    #[test]
+    fn every_builtin_has_a_sidecar() {
+        for (name, _) in BUILTINS {
+            let sidecar = Sidecar::of_builtin(&PluginName::try_from(*name).unwrap());
+            assert_eq!(sidecar.outbound_hosts.len(), outbound_hosts(name).len());
+        }
+    }
 
     /// Goal: no built-in is shown more than it needs, because somebody forgot to say so. Method: all of them.
     #[test]

@@ -147,9 +147,13 @@ impl WantedPlugin {
         };
 
         let sidecar = match &sidecar_file {
-            Some(file) => Sidecar::parse(&file.path, &file.text).map_err(|error| refuse(error.to_string()))?,
+            Some(file) => match &component {
+                Component::Builtin(_) => Sidecar::parse_for_builtin(name, &file.path, &file.text),
+                Component::File(_) => Sidecar::parse(&file.path, &file.text),
+            }
+            .map_err(|error| refuse(error.to_string()))?,
             None => match &component {
-                Component::Builtin(_) => Sidecar::of_builtin(),
+                Component::Builtin(_) => Sidecar::of_builtin(name),
                 Component::File(_) => Sidecar::default(),
             },
         };

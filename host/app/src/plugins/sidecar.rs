@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use witgate_core::{Digest, PolicyMode};
+use witgate_core::{Digest, PluginName, PolicyMode};
 use witgate_plugin::{AddressRange, Isolation, Limits, OutboundHost, PluginKind};
 
-use super::DependsOn;
+use super::{DependsOn, builtin};
 use crate::config::SecretSource;
 
 /// What a sidecar says; the default is what holds without one.
@@ -66,13 +66,18 @@ impl Default for Sidecar {
 }
 
 impl Sidecar {
-    /// What a built-in strategy may where no sidecar says otherwise.
+    /// What a built-in strategy may, as far as no sidecar says otherwise.
     ///
     /// A drop-in's 50 ms of wall-clock time guard against code that nobody here has read. A built-in is ours, and
-    /// a busy machine must not turn its microseconds of work into a 504.
-    pub(crate) fn of_builtin() -> Self {
-        let limits = Limits::new(1000, 64, 512).expect("1 s, 64 MiB and 512 calls are within bounds");
-        Self { limits, ..Self::default() }
+    /// a busy machine must not turn its microseconds of work into a 504. Where it goes is known too, for most.
+    pub(crate) fn of_builtin(name: &PluginName) -> Self {
+        let origins = builtin::outbound_hosts(name.as_str()).iter();
+        let hosts = origins.map(|origin| OutboundHost::parse(origin).expect("every built-in's origins are tested"));
+        let outbound_hosts: Vec<_> = hosts.map(|host| OutboundGrant { host, ca_file: None }).collect();
+        let deadline_ms = if outbound_hosts.is_empty() { 1000 } else { OUTBOUND_DEADLINE_MS };
+        let limits =
+            Limits::new(deadline_ms, MEMORY_MIB, 512).expect("1 or 10 s, 64 MiB and 512 calls are within bounds");
+        Self { limits, outbound_hosts, ..Self::default() }
     }
 }
 
@@ -116,6 +121,18 @@ impl Sidecar {
     /// # Errors
     /// With every problem of the file.
     pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, SidecarError> {
+        Self::parse_over(None, file, text)
+    }
+
+    /// The same for the built-in strategy `name`: what `text` does not say is as it is without a sidecar.
+    ///
+    /// # Errors
+    /// With every problem of the file.
+    pub(crate) fn parse_for_builtin(name: &PluginName, file: &Path, text: &str) -> Result<Self, SidecarError> {
+        Self::parse_over(Some(Self::of_builtin(name)), file, text)
+    }
+
+    fn parse_over(builtin: Option<Self>, file: &Path, text: &str) -> Result<Self, SidecarError> {
         let refuse = |problems| SidecarError { file: file.to_owned(), problems };
         // A snippet of the file could show a secret that stands in `settings`.
         let options = serde_saphyr::options! { with_snippet: false };
@@ -123,7 +140,7 @@ impl Sidecar {
             .map_err(|error| refuse(vec![format!("not the YAML of a sidecar: {error}")]))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let mut reader = Reader { folder, problems: Vec::new() };
-        let sidecar = reader.sidecar(document);
+        let sidecar = reader.sidecar(builtin, document);
         if reader.problems.is_empty() { Ok(sidecar) } else { Err(refuse(reader.problems)) }
     }
 
@@ -154,8 +171,10 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn sidecar(&mut self, document: Value) -> Sidecar {
-        let mut sidecar = Sidecar::default();
+    /// What `document` says, and otherwise the built-in's, or the default.
+    fn sidecar(&mut self, builtin: Option<Sidecar>, document: Value) -> Sidecar {
+        let builtin_limits = builtin.as_ref().map(|builtin| builtin.limits);
+        let mut sidecar = builtin.unwrap_or_default();
         let mut limits = Value::Null;
         for (key, value) in self.mapping("the file", document, KEYS).unwrap_or_default() {
             match key.as_str() {
@@ -188,7 +207,7 @@ impl Reader<'_> {
                 _ => {}
             }
         }
-        sidecar.limits = self.limits(limits, &sidecar.outbound_hosts);
+        sidecar.limits = self.limits(limits, builtin_limits, &sidecar.outbound_hosts);
         sidecar
     }
 
@@ -306,10 +325,17 @@ impl Reader<'_> {
         sources
     }
 
-    /// The limits that stand there; the others are the defaults, with more time for what goes out.
-    fn limits(&mut self, value: Value, outbound_hosts: &[OutboundGrant]) -> Limits {
-        let mut deadline_ms = if outbound_hosts.is_empty() { DEADLINE_MS } else { OUTBOUND_DEADLINE_MS };
-        let (mut memory_mib, mut concurrency, mut instance_calls) = (MEMORY_MIB, CONCURRENCY, INSTANCE_CALLS);
+    /// The limits that stand there; the others are the built-in's, or the defaults, with more time for what goes out.
+    fn limits(&mut self, value: Value, builtin: Option<Limits>, outbound_hosts: &[OutboundGrant]) -> Limits {
+        let (default_ms, mut concurrency) = match builtin {
+            Some(limits) => {
+                let deadline_ms = u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX);
+                (deadline_ms, u64::from(limits.concurrency_max.get()))
+            }
+            None => (DEADLINE_MS, CONCURRENCY),
+        };
+        let mut deadline_ms = if outbound_hosts.is_empty() { default_ms } else { OUTBOUND_DEADLINE_MS };
+        let (mut memory_mib, mut instance_calls) = (MEMORY_MIB, INSTANCE_CALLS);
         for (key, value) in self.mapping("`limits`", value, LIMIT_KEYS).unwrap_or_default() {
             let limit = match key.as_str() {
                 "deadlineMs" => &mut deadline_ms,
@@ -495,6 +521,29 @@ mod tests {
         assert_eq!(deadline(""), Duration::from_millis(50));
         assert_eq!(deadline("limits: { memoryMiB: 1 }\noutboundHosts: [cluster]"), Duration::from_secs(10));
         assert_eq!(deadline("limits: { deadlineMs: 7 }\noutboundHosts: [cluster]"), Duration::from_millis(7));
+    }
+
+    /// Goal: a sidecar takes from a built-in only what it speaks of. Method: rows of what it says.
+    #[test]
+    fn a_builtins_sidecar_changes_what_it_says() {
+        let name = PluginName::try_from("pinniped").unwrap();
+        let parse = |text: &str| Sidecar::parse_for_builtin(&name, Path::new("pinniped.yaml"), text).unwrap();
+        let builtin = Sidecar::of_builtin(&name);
+        assert_eq!(
+            builtin.outbound_hosts,
+            [OutboundGrant { host: OutboundHost::parse("cluster").unwrap(), ca_file: None }]
+        );
+        assert_eq!(builtin.limits, Limits::new(10_000, 64, 512).unwrap());
+        assert_eq!(parse("{}"), builtin);
+        let settings = serde_json::json!({ "apiGroupSuffix": "a.b" });
+        assert_eq!(parse("settings: { apiGroupSuffix: a.b }"), Sidecar { settings, ..builtin.clone() });
+        let limits = Limits::new(7, 64, 512).unwrap();
+        assert_eq!(parse("limits: { deadlineMs: 7 }"), Sidecar { limits, ..builtin.clone() });
+        assert_eq!(parse("outboundHosts: []").outbound_hosts, []);
+
+        let plain = PluginName::try_from("oidc").unwrap();
+        let parsed = Sidecar::parse_for_builtin(&plain, Path::new("oidc.yaml"), "credentialDependsOn: caller").unwrap();
+        assert_eq!(parsed.limits, Limits::new(1000, 64, 512).unwrap());
     }
 
     /// Goal: the defaults here and those of the plug-in host are the same. Method: the sidecar that says nothing.

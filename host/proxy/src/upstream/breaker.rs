@@ -84,6 +84,11 @@ impl Breaker {
         self.state().check()
     }
 
+    /// Whether requests are refused, but for one that may try.
+    pub(super) fn is_open(&self) -> bool {
+        self.state().open.is_some()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -66,6 +66,11 @@ impl Connector {
         self.breaker.check()
     }
 
+    /// Whether the API server is taken for dead.
+    pub(super) fn is_suspended(&self) -> bool {
+        self.breaker.is_open()
+    }
+
     /// A new connection, with `tls` where the API server has it; refused at once while it is taken for dead.
     pub(super) async fn connect(&self, tls: &Arc<ClientConfig>) -> Result<(UpstreamIo, Protocol), UpstreamError> {
         let attempt = self.breaker.attempt()?;
