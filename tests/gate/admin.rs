@@ -1,7 +1,7 @@
 //! The admin listener.
 
 use insta::assert_snapshot;
-use serde_json::json;
+use serde_json::{Value, json};
 use witgate_tests::api_server::ApiServer;
 use witgate_tests::cluster::Cluster;
 use witgate_tests::gate::Gate;
@@ -35,6 +35,18 @@ async fn readyz_fails_before_the_end() {
     drop(writer);
 }
 
+const SHOWN: [&str; 9] = [
+    "aks",
+    "allow-all",
+    "anonymous",
+    "google",
+    "kubeconfig",
+    "localKubectlProxy",
+    "oidc",
+    "read-only",
+    "serviceAccount",
+];
+
 #[tokio::test]
 async fn status_tells_plugins_reload_and_clusters() {
     let api_server = ApiServer::start().await;
@@ -50,6 +62,9 @@ async fn status_tells_plugins_reload_and_clusters() {
     assert_eq!((&reloads[0]["cause"], &reloads[0]["generation"]), (&json!("start"), &json!(1)));
     assert!(reloads[0]["phasesMs"]["load"].as_f64().unwrap() > 0.0, "{reloads}");
     assert!(told.shift_remove("compilations").unwrap()["compiled"].is_u64());
+    // The others are like these.
+    let shown = |plugin: &Value| plugin["name"].as_str().is_some_and(|name| SHOWN.contains(&name));
+    status["plugins"].as_array_mut().unwrap().retain(shown);
     for plugin in status["plugins"].as_array_mut().unwrap() {
         assert_eq!(plugin["digest"].as_str().unwrap().len(), 64, "{plugin}");
         plugin["digest"] = "…".into();
