@@ -7,6 +7,8 @@
 #![expect(clippy::indexing_slicing, reason = "JSON is read by key: what is not there fails the test")]
 
 mod admin;
+mod aws;
+mod azure;
 mod callers;
 mod cluster_selection;
 mod clusters_route;

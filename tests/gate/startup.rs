@@ -33,7 +33,7 @@ async fn i_oidc_without_a_provider() {
 #[tokio::test]
 async fn i_an_unknown_auth_provider() {
     let gate = Gate::without_clusters().cluster(Cluster::at_url("one", URL, "serviceAcount"));
-    assert_snapshot!(refusal(gate).await, @r#"error: DIR/witgate.yaml:21: kubernetes.clusterLocatorMethods[0].clusters[0]: Invalid cluster 'one': authProvider "serviceAcount" has no config associated with it; there are aks, anonymous, google, googleServiceAccount, kubeconfig, localKubectlProxy, oidc, pinniped, serviceAccount"#);
+    assert_snapshot!(refusal(gate).await, @r#"error: DIR/witgate.yaml:21: kubernetes.clusterLocatorMethods[0].clusters[0]: Invalid cluster 'one': authProvider "serviceAcount" has no config associated with it; there are aks, anonymous, aws, azure, google, googleServiceAccount, kubeconfig, localKubectlProxy, oidc, pinniped, serviceAccount"#);
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::{Value, json};
 
@@ -69,6 +70,22 @@ impl TokenIssuer {
         let signature = token.rsplit('.').next().expect("a token has parts");
         secrets::register("signature of a caller's JWT", signature);
         token
+    }
+
+    /// Checks a token of this issuer's, as one that it makes for `user` with the audience `audience`.
+    ///
+    /// # Errors
+    /// With what is wrong.
+    pub fn verify(&self, token: &str, audience: &str, user: &str) -> Result<(), String> {
+        let keys: JwkSet = serde_json::from_str(&self.jwks()).map_err(|error| error.to_string())?;
+        let key = keys.find(&self.key_id).ok_or("the key is not published")?;
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.set_audience(&[audience]);
+        validation.set_issuer(&[ISSUER]);
+        validation.sub = Some(user.to_owned());
+        validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
+        let key = DecodingKey::from_jwk(key).map_err(|error| error.to_string())?;
+        jsonwebtoken::decode::<Value>(token, &key, &validation).map(drop).map_err(|error| error.to_string())
     }
 
     fn publish(&self) {

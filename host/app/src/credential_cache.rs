@@ -357,8 +357,11 @@ impl AuthenticationStrategy for CachedStrategy {
 const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 /// How long a credential is kept at most, whatever it says of itself.
 const HELD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// A credential is renewed in the last quarter of its time, and not earlier than this before its end.
-const REFRESH_AHEAD_MAX: Duration = Duration::from_secs(15 * 60);
+/// A credential is renewed this long before its end, as Backstage does it with Azure's; one that is not good for so long, in
+/// the last quarter of its time.
+const REFRESH_AHEAD: Duration = Duration::from_secs(15 * 60);
+/// One that is good for hardly longer is not renewed earlier than this after it came.
+const REFRESH_AFTER_MIN: Duration = Duration::from_secs(5);
 /// From one renewal of a credential to the next, and after failures how much more rarely in the end.
 const REFRESH_PAUSE_MIN: Duration = Duration::from_secs(1);
 const REFRESH_PAUSE_MAX: Duration = Duration::from_secs(60);

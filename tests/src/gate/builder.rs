@@ -1,6 +1,7 @@
 //! What a gate is given before it starts: its configuration, its files, its plug-ins.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -250,7 +251,10 @@ impl GateBuilder {
         let witgate = artifacts::witgate();
         let mut command = if self.has_own_hosts { self.with_own_hosts(&witgate) } else { Command::new(witgate) };
         command.arg(subcommand).arg("--config").arg(file);
-        for inherited in ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "WITGATE_LOG"] {
+        let cloud = |name: &str| name.starts_with("AWS_") || name.starts_with("AZURE_");
+        let clouds = env::vars_os().map(|(name, _)| name).filter(|name| name.to_str().is_some_and(cloud));
+        let others = ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "WITGATE_LOG"];
+        for inherited in clouds.chain(others.map(Into::into)) {
             command.env_remove(inherited);
         }
         command.envs(self.environment.iter().cloned());

@@ -28,11 +28,10 @@ impl Failure {
         CallError::Trapped { plugin: plugin.clone(), source: "the exchange ended without an answer".into() }.into()
     }
 
-    /// Whether asking again at once would most likely cost the same wait for the same answer. That a token is missing is
-    /// said without going out and costs nothing to hear again, and what is full may have room the next moment.
+    /// Whether asking again at once would most likely cost the same wait for the same answer: a role that may not be
+    /// taken on is `Misconfigured`, and somebody was asked for it. What is full may have room the next moment.
     pub(super) fn is_remembered(&self) -> bool {
         match self {
-            // An identity provider may be who says that the configuration is wrong.
             Self::Refused(AuthError::Unavailable(_) | AuthError::Refused(_) | AuthError::Misconfigured(_)) => true,
             Self::Refused(AuthError::MissingToken(_)) => false,
             Self::Unanswered(error) => match **error {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use witgate_core::Grant;
 
 use super::clock::Now;
-use super::{EXPIRY_MARGIN, HELD_MAX, REFRESH_AHEAD_MAX, REFRESH_PAUSE_MAX, REFRESH_PAUSE_MIN};
+use super::{EXPIRY_MARGIN, HELD_MAX, REFRESH_AFTER_MIN, REFRESH_AHEAD, REFRESH_PAUSE_MAX, REFRESH_PAUSE_MIN};
 
 /// A grant with an expiry.
 pub(super) struct Held {
@@ -25,7 +25,10 @@ impl Held {
     pub(super) fn new(grant: &Grant, now: Now, used: u64) -> Option<Self> {
         let good_until_unix = Duration::from_secs(grant.expires_at?).checked_sub(EXPIRY_MARGIN)?;
         let good_for = good_until_unix.checked_sub(now.unix).filter(|rest| !rest.is_zero())?.min(HELD_MAX);
-        let refresh_in = (good_for - (good_for / 4).min(REFRESH_AHEAD_MAX)).max(REFRESH_PAUSE_MIN);
+        let refresh_in = match good_for.checked_sub(REFRESH_AHEAD) {
+            Some(rest) if !rest.is_zero() => rest.max(REFRESH_AFTER_MIN),
+            Some(_) | None => (good_for - good_for / 4).max(REFRESH_PAUSE_MIN),
+        };
         Some(Self {
             grant: grant.clone(),
             good_until: now.monotonic + good_for,
@@ -85,6 +88,10 @@ mod tests {
         check(Some(10), None);
         check(Some(11), Some((1, 1)));
         check(Some(50), Some((40, 30)));
+        check(Some(910), Some((900, 675)));
+        check(Some(911), Some((901, 5)));
+        check(Some(16 * 60), Some((950, 50)));
+        check(Some(20 * 60), Some((1190, 290)));
         check(Some(3610), Some((3600, 2700)));
         check(Some(7210), Some((7200, 6300)));
         check(Some(u64::MAX - NOW), Some((86400, 85500)));

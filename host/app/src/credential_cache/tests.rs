@@ -107,6 +107,19 @@ async fn a_cold_cache_asks_once() {
     assert_eq!(stage.cache.status(), expected);
 }
 
+/// Goal: cases C23 and C24: a credential is renewed 15 minutes before its end. Method: Azure's lives of them, two minutes later.
+#[tokio::test(start_paused = true)]
+async fn a_credential_is_renewed_15_minutes_early() {
+    for (life_minutes, calls) in [(20, 1), (16, 2)] {
+        let stage = Stage::new(DependsOn::Cluster, 0, Behaviour::Good(life_minutes * 60));
+        assert_eq!(stage.ask("jane", "t").await, "miss 1//");
+        sleep(Duration::from_secs(2 * 60)).await;
+        assert_eq!(stage.ask("jane", "t").await, "hit 1//", "nobody waits for the second");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!((stage.calls(), stage.ask("jane", "t").await), (calls, format!("hit {calls}//")));
+    }
+}
+
 /// Goal: a renewal that takes 5 s keeps nobody waiting; one that fails leaves the old credential until it ends, and
 /// no longer. Method: one life of a credential of 110 s, which is kept for 100 and renewed from 75 on.
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,13 @@
 //! The strategies that are embedded in the binary: guests like any other, built from `guests/strategies`.
+//!
+//! They are ours, so an operator who names one as `authProvider` gets it without a sidecar: what it is granted then, and
+//! what a sidecar that leaves a key out does not take away, is [`Defaults`].
 
 include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
+
+mod defaults;
+
+pub(crate) use defaults::Defaults;
 
 use super::DependsOn;
 
@@ -19,30 +26,9 @@ pub(crate) fn depends_on(name: &str) -> DependsOn {
     }
 }
 
-/// Where a built-in strategy may go, as its sidecar would say it; a sidecar that has `outboundHosts` says otherwise.
-pub(crate) fn outbound_hosts(name: &str) -> &'static [&'static str] {
-    match name {
-        "googleServiceAccount" => &["https://oauth2.googleapis.com"],
-        "pinniped" => &["cluster"],
-        _ => &[],
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use witgate_core::PluginName;
-
     use super::*;
-    use crate::plugins::sidecar::Sidecar;
-
-    /// Goal: what is granted here is written as a sidecar would have it. Method: all of them.
-    #[test]
-    fn every_builtin_has_a_sidecar() {
-        for (name, _) in BUILTINS {
-            let sidecar = Sidecar::of_builtin(&PluginName::try_from(*name).unwrap());
-            assert_eq!(sidecar.outbound_hosts.len(), outbound_hosts(name).len());
-        }
-    }
 
     /// Goal: no built-in is shown more than it needs, because somebody forgot to say so. Method: all of them.
     #[test]

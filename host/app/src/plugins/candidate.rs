@@ -10,10 +10,12 @@ use std::time::Duration;
 use witgate_core::{Digest, Generation, PluginName};
 use witgate_plugin::PluginKind;
 
+use super::builtin::Defaults;
 use super::folder::{ComponentFile, FolderContents, SidecarFile};
 use super::load::{Load, Source};
 use super::sidecar::{SelfTest, Sidecar};
 use super::{DependsOn, Origin, Plugin, PluginEntry, Problem, builtin, self_test};
+use crate::cli::environment;
 
 /// Plug-ins that are loaded, by name.
 pub(crate) type Plugins = BTreeMap<PluginName, Served>;
@@ -146,17 +148,17 @@ impl WantedPlugin {
             Component::File(file) => file.path.display().to_string(),
         };
 
-        let sidecar = match &sidecar_file {
-            Some(file) => match &component {
-                Component::Builtin(_) => Sidecar::parse_for_builtin(name, &file.path, &file.text),
-                Component::File(_) => Sidecar::parse(&file.path, &file.text),
-            }
-            .map_err(|error| refuse(error.to_string()))?,
-            None => match &component {
-                Component::Builtin(_) => Sidecar::of_builtin(name),
-                Component::File(_) => Sidecar::default(),
-            },
+        let defaults = match &component {
+            Component::Builtin(_) => Some(Defaults::of(name.as_str(), &environment)),
+            Component::File(_) => None,
         };
+        let sidecar = match (&sidecar_file, &defaults) {
+            (Some(file), Some(defaults)) => Sidecar::parse_for_builtin(&file.path, &file.text, defaults),
+            (Some(file), None) => Sidecar::parse(&file.path, &file.text),
+            (None, Some(defaults)) => Ok(Sidecar::of_builtin(defaults)),
+            (None, None) => Ok(Sidecar::default()),
+        };
+        let sidecar = sidecar.map_err(|error| refuse(error.to_string()))?;
         let sidecar_place = sidecar_file.map(|file| file.path.display().to_string()).unwrap_or_default();
         if let Some(pin) = sidecar.sha256.as_ref().filter(|pin| !pin.matches(print.component)) {
             let given = print.component;

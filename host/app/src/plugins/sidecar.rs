@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use witgate_core::{Digest, PluginName, PolicyMode};
+use witgate_core::{Digest, PolicyMode};
 use witgate_plugin::{AddressRange, Isolation, Limits, OutboundHost, PluginKind};
 
-use super::{DependsOn, builtin};
+use super::DependsOn;
+use super::builtin::Defaults;
 use crate::config::SecretSource;
 
 /// What a sidecar says; the default is what holds without one.
@@ -66,18 +67,10 @@ impl Default for Sidecar {
 }
 
 impl Sidecar {
-    /// What a built-in strategy may, as far as no sidecar says otherwise.
-    ///
-    /// A drop-in's 50 ms of wall-clock time guard against code that nobody here has read. A built-in is ours, and
-    /// a busy machine must not turn its microseconds of work into a 504. Where it goes is known too, for most.
-    pub(crate) fn of_builtin(name: &PluginName) -> Self {
-        let origins = builtin::outbound_hosts(name.as_str()).iter();
-        let hosts = origins.map(|origin| OutboundHost::parse(origin).expect("every built-in's origins are tested"));
-        let outbound_hosts: Vec<_> = hosts.map(|host| OutboundGrant { host, ca_file: None }).collect();
-        let deadline_ms = if outbound_hosts.is_empty() { 1000 } else { OUTBOUND_DEADLINE_MS };
-        let limits =
-            Limits::new(deadline_ms, MEMORY_MIB, 512).expect("1 or 10 s, 64 MiB and 512 calls are within bounds");
-        Self { limits, outbound_hosts, ..Self::default() }
+    /// What a built-in strategy may where it has no sidecar.
+    pub(crate) fn of_builtin(defaults: &Defaults) -> Self {
+        let mut reader = Reader { folder: Path::new(""), defaults: Some(defaults), problems: Vec::new() };
+        reader.sidecar(Value::Null)
     }
 }
 
@@ -121,26 +114,26 @@ impl Sidecar {
     /// # Errors
     /// With every problem of the file.
     pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, SidecarError> {
-        Self::parse_over(None, file, text)
+        Self::parse_over(file, text, None)
     }
 
-    /// The same for the built-in strategy `name`: what `text` does not say is as it is without a sidecar.
+    /// Parses the text of a built-in strategy's `file`: what it leaves out is as in `defaults`.
     ///
     /// # Errors
     /// With every problem of the file.
-    pub(crate) fn parse_for_builtin(name: &PluginName, file: &Path, text: &str) -> Result<Self, SidecarError> {
-        Self::parse_over(Some(Self::of_builtin(name)), file, text)
+    pub(crate) fn parse_for_builtin(file: &Path, text: &str, defaults: &Defaults) -> Result<Self, SidecarError> {
+        Self::parse_over(file, text, Some(defaults))
     }
 
-    fn parse_over(builtin: Option<Self>, file: &Path, text: &str) -> Result<Self, SidecarError> {
+    fn parse_over(file: &Path, text: &str, defaults: Option<&Defaults>) -> Result<Self, SidecarError> {
         let refuse = |problems| SidecarError { file: file.to_owned(), problems };
         // A snippet of the file could show a secret that stands in `settings`.
         let options = serde_saphyr::options! { with_snippet: false };
         let document: Value = serde_saphyr::from_str_with_options(text, options)
             .map_err(|error| refuse(vec![format!("not the YAML of a sidecar: {error}")]))?;
         let folder = file.parent().unwrap_or(Path::new(""));
-        let mut reader = Reader { folder, problems: Vec::new() };
-        let sidecar = reader.sidecar(builtin, document);
+        let mut reader = Reader { folder, defaults, problems: Vec::new() };
+        let sidecar = reader.sidecar(document);
         if reader.problems.is_empty() { Ok(sidecar) } else { Err(refuse(reader.problems)) }
     }
 
@@ -167,20 +160,20 @@ impl Sidecar {
 /// Walks a sidecar and gathers what is wrong with it.
 struct Reader<'a> {
     folder: &'a Path,
+    /// Of a built-in strategy.
+    defaults: Option<&'a Defaults>,
     problems: Vec<String>,
 }
 
 impl Reader<'_> {
-    /// What `document` says, and otherwise the built-in's, or the default.
-    fn sidecar(&mut self, builtin: Option<Sidecar>, document: Value) -> Sidecar {
-        let builtin_limits = builtin.as_ref().map(|builtin| builtin.limits);
-        let mut sidecar = builtin.unwrap_or_default();
-        let mut limits = Value::Null;
+    fn sidecar(&mut self, document: Value) -> Sidecar {
+        let mut sidecar = Sidecar::default();
+        let (mut limits, mut outbound_hosts, mut secrets) = (Value::Null, None, None);
         for (key, value) in self.mapping("the file", document, KEYS).unwrap_or_default() {
             match key.as_str() {
                 "settings" => sidecar.settings = value,
-                "outboundHosts" => sidecar.outbound_hosts = self.outbound_hosts(value),
-                "secrets" => sidecar.secrets = self.secrets(value),
+                "outboundHosts" => outbound_hosts = Some(self.outbound_hosts(value)),
+                "secrets" => secrets = Some(self.secrets(value)),
                 "limits" => limits = value,
                 "isolation" => {
                     let choices = [("fresh", Isolation::Fresh), ("reused", Isolation::Reused)];
@@ -207,7 +200,14 @@ impl Reader<'_> {
                 _ => {}
             }
         }
-        sidecar.limits = self.limits(limits, builtin_limits, &sidecar.outbound_hosts);
+        if let Some(defaults) = self.defaults {
+            sidecar.settings = defaults.complete_settings(sidecar.settings);
+            secrets = secrets.or_else(|| Some(defaults.secrets()));
+            outbound_hosts = outbound_hosts.or_else(|| Some(defaults.outbound_hosts(&sidecar.settings)));
+        }
+        sidecar.secrets = secrets.unwrap_or_default();
+        sidecar.outbound_hosts = outbound_hosts.unwrap_or_default();
+        sidecar.limits = self.limits(limits, &sidecar.outbound_hosts);
         sidecar
     }
 
@@ -325,17 +325,14 @@ impl Reader<'_> {
         sources
     }
 
-    /// The limits that stand there; the others are the built-in's, or the defaults, with more time for what goes out.
-    fn limits(&mut self, value: Value, builtin: Option<Limits>, outbound_hosts: &[OutboundGrant]) -> Limits {
-        let (default_ms, mut concurrency) = match builtin {
-            Some(limits) => {
-                let deadline_ms = u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX);
-                (deadline_ms, u64::from(limits.concurrency_max.get()))
-            }
-            None => (DEADLINE_MS, CONCURRENCY),
-        };
-        let mut deadline_ms = if outbound_hosts.is_empty() { default_ms } else { OUTBOUND_DEADLINE_MS };
-        let (mut memory_mib, mut instance_calls) = (MEMORY_MIB, INSTANCE_CALLS);
+    /// The limits that stand there; the others are the defaults, with more time for what goes out.
+    fn limits(&mut self, value: Value, outbound_hosts: &[OutboundGrant]) -> Limits {
+        let (mut deadline_ms, mut memory_mib, mut concurrency) =
+            if self.defaults.is_some() { Defaults::LIMITS } else { (DEADLINE_MS, MEMORY_MIB, CONCURRENCY) };
+        if !outbound_hosts.is_empty() {
+            deadline_ms = OUTBOUND_DEADLINE_MS;
+        }
+        let mut instance_calls = INSTANCE_CALLS;
         for (key, value) in self.mapping("`limits`", value, LIMIT_KEYS).unwrap_or_default() {
             let limit = match key.as_str() {
                 "deadlineMs" => &mut deadline_ms,
@@ -526,9 +523,10 @@ mod tests {
     /// Goal: a sidecar takes from a built-in only what it speaks of. Method: rows of what it says.
     #[test]
     fn a_builtins_sidecar_changes_what_it_says() {
-        let name = PluginName::try_from("pinniped").unwrap();
-        let parse = |text: &str| Sidecar::parse_for_builtin(&name, Path::new("pinniped.yaml"), text).unwrap();
-        let builtin = Sidecar::of_builtin(&name);
+        let defaults = |name| Defaults::of(name, &|_| None);
+        let pinniped = defaults("pinniped");
+        let parse = |text: &str| Sidecar::parse_for_builtin(Path::new("pinniped.yaml"), text, &pinniped).unwrap();
+        let builtin = Sidecar::of_builtin(&pinniped);
         assert_eq!(
             builtin.outbound_hosts,
             [OutboundGrant { host: OutboundHost::parse("cluster").unwrap(), ca_file: None }]
@@ -541,8 +539,8 @@ mod tests {
         assert_eq!(parse("limits: { deadlineMs: 7 }"), Sidecar { limits, ..builtin.clone() });
         assert_eq!(parse("outboundHosts: []").outbound_hosts, []);
 
-        let plain = PluginName::try_from("oidc").unwrap();
-        let parsed = Sidecar::parse_for_builtin(&plain, Path::new("oidc.yaml"), "credentialDependsOn: caller").unwrap();
+        let text = "credentialDependsOn: caller";
+        let parsed = Sidecar::parse_for_builtin(Path::new("oidc.yaml"), text, &defaults("oidc")).unwrap();
         assert_eq!(parsed.limits, Limits::new(1000, 64, 512).unwrap());
     }
 
