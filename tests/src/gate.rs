@@ -19,20 +19,22 @@ pub use builder::GateBuilder;
 use crate::api_server::ApiServer;
 use crate::client::{Answer, Client};
 use crate::cluster::Cluster;
+use crate::metrics::Metrics;
 use crate::plugin_folder::PluginFolder;
 use crate::process::Process;
 use crate::raw_client::RawClient;
 use crate::secrets;
 use crate::waiting::until;
 
-/// A running gate. When it goes, its output and its `/status` are searched for every secret of the run.
+/// A running gate. When it goes, its output and what its admin listener tells are searched for every secret of the run.
 pub struct Gate {
     process: Process,
     folder: TempDir,
     plugins: PluginFolder,
     tokens: BTreeMap<String, String>,
     address: SocketAddr,
-    admin: SocketAddr,
+    /// None where it does not listen by plain HTTP on an address.
+    admin: Option<SocketAddr>,
     client_tls: Option<Arc<ClientConfig>>,
     first_cluster: Option<String>,
 }
@@ -81,7 +83,35 @@ impl Gate {
 
     /// A client of the admin listener.
     pub fn admin(&self) -> Client {
-        Client::new(self.admin, None)
+        Client::new(self.admin_address(), None)
+    }
+
+    /// Where the admin routes listen.
+    #[track_caller]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.expect("the admin routes have an address")
+    }
+
+    /// Where a listener listens, as the log tells it.
+    pub async fn listener_address(&self, listener: &str) -> SocketAddr {
+        let wanted = |line: &str| builder::listener_of(line).filter(|(name, _)| name == listener);
+        self.process.stderr.wait_for("the listener's address", 1, wanted).await.remove(0).1
+    }
+
+    /// What `/metrics` says.
+    pub async fn metrics(&self) -> Metrics {
+        let answer = self.admin().get("/metrics").await;
+        assert_eq!(answer.status(), 200, "{}", answer.body());
+        secrets::assert_none_in("/metrics", answer.body());
+        Metrics::parse(answer.body())
+    }
+
+    /// The last decisions, as `/decisions` tells them.
+    pub async fn recent_decisions(&self, query: &str) -> Vec<Value> {
+        let answer = self.admin().get(&format!("/decisions?{query}")).await;
+        assert_eq!(answer.status(), 200, "{}", answer.body());
+        secrets::assert_none_in("/decisions", answer.body());
+        answer.json().get("decisions").and_then(Value::as_array).expect("a list").clone()
     }
 
     /// What `/status` says.
@@ -170,12 +200,12 @@ impl Gate {
         self.exit_status().await
     }
 
-    /// `/status` without a runtime, for the end.
-    fn last_status(&self) -> std::io::Result<String> {
+    /// What an admin route tells, without a runtime, for the end.
+    fn last_words(&self, admin: SocketAddr, path: &str) -> std::io::Result<String> {
         let limit = Duration::from_secs(5);
-        let mut stream = TcpStream::connect_timeout(&self.admin, limit)?;
+        let mut stream = TcpStream::connect_timeout(&admin, limit)?;
         stream.set_read_timeout(Some(limit))?;
-        write!(stream, "GET /status HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.admin)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)
@@ -184,7 +214,8 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        let status = if self.process.has_ended() { Ok(String::new()) } else { self.last_status() };
+        let admin = self.admin.filter(|_| !self.process.has_ended());
+        let told = admin.map(|admin| TOLD.map(|path| (path, self.last_words(admin, path))));
         self.process.kill();
         let log = self.process.stderr.text();
         if std::thread::panicking() {
@@ -195,6 +226,11 @@ impl Drop for Gate {
         }
         secrets::assert_none_in("the log", &log);
         secrets::assert_none_in("the decision log", &self.process.stdout.text());
-        secrets::assert_none_in("/status", &status.expect("a gate that runs tells its status"));
+        for (path, told) in told.into_iter().flatten() {
+            secrets::assert_none_in(path, &told.expect("a gate that runs tells of itself"));
+        }
     }
 }
+
+/// What of the admin listener is searched at the end.
+const TOLD: [&str; 3] = ["/status", "/metrics", "/decisions?limit=1000"];

@@ -7,7 +7,7 @@
 //! cannot pass by asking the code what it meant to do.
 //!
 //! Every secret that a test uses is made or registered in [`secrets`]; each [`Gate`](gate::Gate), when it
-//! ends, has all of its output and its `/status` searched for all of them.
+//! ends, has all of its output and of what its admin listener tells searched for all of them.
 
 pub mod api_server;
 pub mod artifacts;
@@ -28,7 +28,9 @@ pub mod http2_peer;
 pub mod http2_server;
 pub mod kube_rig;
 pub mod kubectl;
+pub mod metrics;
 pub mod minisign;
+pub mod otlp_collector;
 pub mod output;
 pub mod plugin_folder;
 pub mod process;

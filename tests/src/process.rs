@@ -100,6 +100,11 @@ impl Process {
         self.signal("TERM");
     }
 
+    /// Sends it SIGHUP.
+    pub fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
     /// Ends it at once, and reads what it left.
     pub fn kill(&mut self) {
         self.signal("KILL");

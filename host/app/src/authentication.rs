@@ -208,7 +208,7 @@ mod tests {
 
     use super::issuer::{Issuer, claims, key_set};
     use super::*;
-    use crate::config::{DecisionLogTarget, PermissionRule, PluginsConfig, TlsFiles};
+    use crate::config::{PermissionRule, PluginsConfig, TlsFiles};
 
     /// The network, which no test here needs.
     struct NoFetch;
@@ -238,7 +238,8 @@ mod tests {
                 trusted_keys: crate::trusted_keys::TrustedKeys::default(),
                 kept_generations_max: 0,
             },
-            decision_log: Some(DecisionLogTarget::Stdout),
+            decision_log: None,
+            telemetry: None,
             limits: witgate_proxy::limits::Limits::default(),
             clusters: Vec::new(),
             notes: Vec::new(),

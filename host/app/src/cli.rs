@@ -14,7 +14,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, ConfigErrors};
-use crate::{check, demo, kubeconfig, serve};
+use crate::{check, demo, kubeconfig, log_level, serve};
 
 /// A gate in front of Kubernetes API servers.
 ///
@@ -114,20 +114,29 @@ impl LogOptions {
             )
         })?;
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        let started = match self.log_format {
+        let (started, change) = match self.log_format {
             LogFormat::Text => {
                 // Colours are for terminals; a log file keeps no escape codes.
-                let log = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-                log.finish().with(filter_fn(may_be_logged)).try_init()
+                let log = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_filter_reloading();
+                let handle = log.reload_handle();
+                let started = log.finish().with(filter_fn(may_be_logged)).try_init();
+                (started, Box::new(move |filter| handle.reload(filter)) as log_level::Change)
             }
-            LogFormat::Json => log.json().flatten_event(true).finish().with(filter_fn(may_be_logged)).try_init(),
+            LogFormat::Json => {
+                let log = log.json().flatten_event(true).with_filter_reloading();
+                let handle = log.reload_handle();
+                let started = log.finish().with(filter_fn(may_be_logged)).try_init();
+                (started, Box::new(move |filter| handle.reload(filter)) as log_level::Change)
+            }
         };
-        started.map_err(|error| anyhow::anyhow!(error).context("the log cannot be started"))
+        started.map_err(|error| anyhow::anyhow!(error).context("the log cannot be started"))?;
+        log_level::started(level, change);
+        Ok(())
     }
 }
 
-/// Whether an event may be logged at all, whatever the operator's filter says: the WASI libraries trace the arguments of
-/// a guest's calls, and a URL or a header that a strategy sends holds credentials.
+/// Whether an event may be logged at all, whatever the operator's filter says, then and later: the WASI libraries trace the
+/// arguments of a guest's calls, and a URL or a header that a strategy sends holds credentials.
 fn may_be_logged(metadata: &tracing::Metadata<'_>) -> bool {
     *metadata.level() != tracing::Level::TRACE || !metadata.target().starts_with("wasmtime_wasi")
 }

@@ -17,6 +17,7 @@ mod kubeconfig;
 mod kubernetes;
 mod limits;
 mod listener;
+mod observation;
 mod report;
 mod section;
 mod suggestion;
@@ -29,6 +30,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use witgate_core::{ClusterDetails, PluginName, Redacted};
 use witgate_proxy::limits::Limits;
@@ -37,6 +39,7 @@ use witgate_proxy::upstream::Proxy;
 use self::interpolation::Environment;
 use self::report::Report;
 use self::section::{Field, Scope, Section, Variables};
+use crate::decision_log::mask::Mask;
 use crate::trusted_keys::{self, TrustedKeys};
 
 /// A whole configuration, checked: nothing in it can be refused later except by the outside world.
@@ -49,7 +52,7 @@ pub(crate) struct Config {
     /// The data plane's certificate; none means plain HTTP.
     pub(crate) tls: Option<TlsFiles>,
     /// Where the admin routes listen; none means nowhere.
-    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) admin: Option<AdminListen>,
     /// Ways to find out who calls, in the order in which they are tried. Empty: nobody gets in.
     pub(crate) authentication: Vec<AuthenticationMethod>,
     /// Whether policies are asked.
@@ -57,7 +60,9 @@ pub(crate) struct Config {
     /// Where plug-ins stand.
     pub(crate) plugins: PluginsConfig,
     /// Where decisions are written; none means nowhere.
-    pub(crate) decision_log: Option<DecisionLogTarget>,
+    pub(crate) decision_log: Option<DecisionLogConfig>,
+    /// Where traces and metrics are sent; none means nowhere.
+    pub(crate) telemetry: Option<TelemetryConfig>,
     /// What a request may take, with what the file says of it.
     pub(crate) limits: Limits,
     /// The clusters, in the order of the file; no two of one name.
@@ -141,6 +146,58 @@ pub(crate) struct PluginsConfig {
     pub(crate) kept_generations_max: usize,
 }
 
+/// Where the admin routes listen. Whoever can reach them may use them, so not everybody can.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum AdminListen {
+    /// For this machine alone.
+    Loopback(SocketAddr),
+    /// For whoever may open this file.
+    Unix(PathBuf),
+    /// For whoever has a certificate of these authorities.
+    MutualTls(SocketAddr, TlsFiles),
+}
+
+/// The decision log.
+#[derive(Clone, Debug)]
+pub(crate) struct DecisionLogConfig {
+    /// Where its lines are written.
+    pub(crate) target: DecisionLogTarget,
+    /// What a line without room means.
+    pub(crate) on_full: OnFullLog,
+    /// Lines that may wait.
+    pub(crate) lines_max: usize,
+    /// What nobody is to read.
+    pub(crate) mask: Mask,
+}
+
+/// What becomes of a request whose line finds no room.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum OnFullLog {
+    /// It goes on; its line is dropped and counted.
+    Drop,
+    /// It is refused.
+    Deny,
+}
+
+/// Where traces and metrics are sent, by OTLP over HTTP.
+#[derive(Clone, Debug)]
+pub(crate) struct TelemetryConfig {
+    /// Without a slash at its end; `/v1/traces` and `/v1/metrics` follow.
+    pub(crate) endpoint: String,
+    /// Sent with each request.
+    pub(crate) headers: Vec<(http::HeaderName, Redacted<String>)>,
+    /// PEM of the only authorities that are believed; the system's where absent.
+    pub(crate) certificate_authorities: Option<String>,
+    /// Of requests whose client says nothing of a trace, the share that is traced.
+    pub(crate) sample_ratio: f64,
+    /// Whether traces are sent.
+    pub(crate) traces: bool,
+    /// Whether metrics are sent.
+    pub(crate) metrics: bool,
+    /// How often.
+    pub(crate) metrics_interval: Duration,
+}
+
 /// Where decisions are written.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum DecisionLogTarget {
@@ -211,6 +268,16 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
+impl AdminListen {
+    /// Its address, where it has one.
+    pub(crate) const fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Loopback(address) | Self::MutualTls(address, _) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 impl Config {
     /// Reads and checks a configuration file; `environment` looks up `${VAR}` and `$env`.
     ///
@@ -267,8 +334,9 @@ fn read(path: &Path, environment: Environment<'_>, pod_mount: &Path, report: &Re
     let tls_field = section.optional("tls");
     let tls = tls_field.as_ref().and_then(Field::section).and_then(|tls| listener::tls(&tls));
     let admin_field = section.optional("admin");
-    let admin = admin_field.as_ref().and_then(listener::address);
-    if let (Some(field), Some(admin), Some(listen)) = (&admin_field, admin, listen)
+    let admin = admin_field.as_ref().map(observation::admin);
+    if let (Some(field), Some(admin), Some(listen)) =
+        (&admin_field, admin.as_ref().and_then(Option::as_ref).and_then(AdminListen::address), listen)
         && admin == listen
         && admin.port() != 0
     {
@@ -277,7 +345,8 @@ fn read(path: &Path, environment: Environment<'_>, pod_mount: &Path, report: &Re
     let authentication = authentication(&section, tls.as_ref(), tls_field.is_some());
     let permission = permission(&section);
     let plugins = plugins(&section, &scope);
-    let decision_log = section.optional("decisionLog").map(|field| decision_log(&field));
+    let decision_log = section.optional("decisionLog").map(|field| observation::decision_log(&field));
+    let telemetry = section.optional("telemetry").map(|field| observation::telemetry(&field));
     let limits = limits::limits(&section);
     let clusters = section.optional("kubernetes").map_or_else(Vec::new, |field| kubernetes::clusters(field, pod_mount));
     if clusters.is_empty() {
@@ -289,12 +358,19 @@ fn read(path: &Path, environment: Environment<'_>, pod_mount: &Path, report: &Re
         file: path.to_owned(),
         listen: listen?,
         tls,
-        admin,
+        admin: match admin {
+            Some(listen) => Some(listen?),
+            None => None,
+        },
         authentication,
         permission: permission?,
         plugins: plugins?,
         decision_log: match decision_log {
-            Some(target) => Some(target?),
+            Some(log) => Some(log?),
+            None => None,
+        },
+        telemetry: match telemetry {
+            Some(telemetry) => Some(telemetry?),
             None => None,
         },
         limits,
@@ -405,28 +481,6 @@ fn trusted_keys(field: &Field<'_>) -> Option<TrustedKeys> {
         keys.push(key.flatten());
     }
     keys.into_iter().collect::<Option<Vec<_>>>().map(TrustedKeys::new)
-}
-
-fn decision_log(field: &Field<'_>) -> Option<DecisionLogTarget> {
-    let log = field.section()?;
-    let file = log.required("file", "where decisions are written; `-` is standard output");
-    log.refuse_rest();
-    let file = file?;
-    let (path, text) = file.path()?;
-    if text.text == "-" {
-        return Some(DecisionLogTarget::Stdout);
-    }
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let folder_exists = folder.as_os_str().is_empty() || folder.is_dir();
-    if path.is_dir() {
-        file.problem(format_args!("{} is a folder; it must be a file", text.shown));
-        return None;
-    }
-    if !folder_exists {
-        file.problem(format_args!("{} stands in a folder that does not exist", text.shown));
-        return None;
-    }
-    Some(DecisionLogTarget::File(path))
 }
 
 fn refuse_unknown_keys(section: &Section<'_>) {

@@ -13,10 +13,13 @@ mod decision_log;
 mod demo;
 mod kubeconfig;
 mod listener_tls;
+mod log_level;
+mod metrics;
 mod plugins;
 mod secrets;
 mod serve;
 mod snapshot;
+mod telemetry;
 mod trusted_keys;
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use witgate_core::{AuthenticationStrategy, Digest, Generation, PermissionPolicy, PluginName, PolicyMode};
+use witgate_core::{AuthenticationStrategy, CallMeter, Digest, Generation, PermissionPolicy, PluginName, PolicyMode};
 use witgate_plugin::{Isolation, PluginKind, Start};
 
 pub(crate) mod builtin;
@@ -76,6 +76,8 @@ pub(crate) struct PluginEntry {
     pub(crate) plugin: Plugin,
     /// Which bytes it runs.
     pub(crate) digest: Digest,
+    /// Counts its calls.
+    pub(crate) meter: Arc<CallMeter>,
     /// The version of the contract that it speaks, such as `auth@0.1.0`.
     pub(crate) contract: String,
     /// Whether calls share an instance.

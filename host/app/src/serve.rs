@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
@@ -14,20 +15,26 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 use witgate_core::Authenticator;
-use witgate_proxy::decision::DecisionLog;
+use witgate_proxy::counts::GateCounts;
 use witgate_proxy::drain::Drain;
 use witgate_proxy::gate::Gate;
 use witgate_proxy::listener;
+use witgate_proxy::trace::Tracer;
 
-use crate::admin::{self, AdminState};
+use crate::admin::listen::{self, Listener};
+use crate::admin::{AdminSources, AdminState};
 use crate::authentication::{self, fetch::HttpFetcher};
 use crate::cluster_health::ClusterHealth;
 use crate::cluster_trust;
-use crate::config::{Config, PermissionRule};
-use crate::decision_log::JsonLines;
+use crate::config::{AdminListen, Config, PermissionRule};
+use crate::decision_log::Decisions;
+use crate::decision_log::json_lines::JsonLines;
+use crate::decision_log::recent::Recent;
 use crate::listener_tls;
+use crate::metrics::{Metrics, text};
 use crate::plugins::watch::FolderWatch;
 use crate::snapshot::{self, Control};
+use crate::telemetry::Telemetry;
 
 /// A gate that serves.
 pub(crate) struct Serving {
@@ -40,6 +47,7 @@ pub(crate) struct Serving {
     admin_state: Arc<AdminState>,
     admin_stop: Option<oneshot::Sender<()>>,
     decision_log: Option<Arc<JsonLines>>,
+    telemetry: Option<Arc<Telemetry>>,
     /// Ended when this is dropped.
     tasks: JoinSet<()>,
 }
@@ -63,6 +71,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 /// # Errors
 /// With everything that keeps the gate from serving.
 pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
+    let started_at = SystemTime::now();
     for note in &config.notes {
         warn!("{note}");
     }
@@ -71,35 +80,73 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     }
     let limits = config.limits;
     let authenticator = authenticator(&config).await?;
-    let decision_log = config.decision_log.as_ref().map(JsonLines::start).transpose()?.map(Arc::new);
+    let decision_log =
+        config.decision_log.as_ref().map(|log| JsonLines::start(&log.target, log.on_full, log.lines_max));
+    let decision_log = decision_log.transpose()?.map(Arc::new);
+    let telemetry = config.telemetry.as_ref().map(Telemetry::new).transpose()?;
+    let (telemetry, sending) = telemetry.map(|(telemetry, sending)| (Arc::new(telemetry), sending)).unzip();
     let current = snapshot::empty();
     let changed = Arc::<Notify>::default();
     // Before the first scan, so that no change between the two is missed.
     let watch = FolderWatch::new(&config.plugins.directory, Arc::clone(&changed))?;
-    let Control { reload, handle, status, credentials, refused, trust_files } =
+    let Control { reload, handle, status, credentials, refused, meters, trust_files } =
         Control::start(&config, Arc::clone(&current), changed)
             .await
             .map_err(|problems| anyhow!(problems.join("\n")))?;
 
     let tls = config.tls.as_ref().map(listener_tls::load).transpose()?;
     let listener = bind("listen", config.listen).await?;
-    let admin_listener = match config.admin {
-        Some(address) => Some(bind("admin", address).await?),
+    let mut tasks = JoinSet::new();
+    let admin_listener = match &config.admin {
+        Some(listen) => Some(admin_listener(listen, &mut tasks).await?),
         None => None,
     };
 
+    let counts = Arc::<GateCounts>::default();
+    let metrics = Arc::new(Metrics {
+        started_at,
+        counts: Arc::clone(&counts),
+        current: Arc::clone(&current),
+        credentials: Arc::clone(&credentials),
+        plugins: meters,
+        reloads: Arc::default(),
+        decision_log: decision_log.clone(),
+        telemetry: telemetry.as_ref().map(|telemetry| Arc::clone(telemetry.counts())),
+    });
+    tasks.spawn(Arc::clone(&metrics.reloads).follow(status.clone()));
+    if let (Some(sending), Some(config)) = (sending, &config.telemetry) {
+        if config.metrics {
+            tasks.spawn(sending.metrics(Arc::clone(&metrics), config.metrics_interval));
+        }
+        if config.traces {
+            tasks.spawn(sending.send_traces());
+        }
+    }
     let health = ClusterHealth {
         current: Arc::clone(&current),
         reload: status.clone(),
         refused,
         credentials: Arc::clone(&credentials),
     };
-    let admin_state = AdminState::new(status, move || health.list(), move || credentials.status());
-    let admin_state = Arc::new(admin_state.with_control(handle.clone()));
-    let mut tasks = JoinSet::new();
+    let recent = admin_listener.as_ref().map(|_| Arc::<Recent>::default());
+    let admin_state = Arc::new(AdminState::new(AdminSources {
+        reload: status,
+        clusters: Box::new(move || health.list()),
+        credentials: Box::new(move || credentials.status()),
+        metrics: Box::new(move || text::encode(&metrics)),
+        log_refuses: Box::new({
+            let log = decision_log.clone();
+            move || log.as_ref().is_some_and(|log| log.refuses())
+        }),
+        recent: recent.clone().unwrap_or_default(),
+        control: Some(handle.clone()),
+    }));
     tasks.spawn(watch.run());
     tasks.spawn(reload.run());
     tasks.spawn(cluster_trust::follow(trust_files));
+    if let Some(log) = decision_log.clone() {
+        tasks.spawn(reopen_on_hangup(log)?);
+    }
     tasks.spawn(async move {
         if let Err(error) = handle.trigger_on_hangup().await {
             warn!(%error, "SIGHUP is not listened to");
@@ -109,28 +156,31 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     let (admin, admin_stop) = match admin_listener {
         None => (None, None),
         Some(listener) => {
-            let address = listener.local_addr()?;
+            let address = listener.address();
             let (stop, stopped) = oneshot::channel::<()>();
             let state = Arc::clone(&admin_state);
             tasks.spawn(async move {
-                admin::serve(listener, state, async move {
+                listen::serve(listener, state, async move {
                     // Dropping the sender stops it too.
                     let _ = stopped.await;
                 })
                 .await;
             });
-            info!(listener = "admin", %address, "listening");
-            (Some(address), Some(stop))
+            match address {
+                Some(address) => info!(listener = "admin", %address, "listening"),
+                None => info!(listener = "admin", "listening on a socket"),
+            }
+            (address, Some(stop))
         }
     };
     if let (Some(files), Some(tls)) = (config.tls, &tls) {
         tasks.spawn(listener_tls::follow(files, Arc::clone(tls)));
     }
-    let log: Arc<dyn DecisionLog> = match &decision_log {
-        Some(log) => Arc::clone(log) as Arc<dyn DecisionLog>,
-        None => Arc::new(()),
-    };
-    let gate = Arc::new(Gate { snapshot: current, authenticator, decision_log: log, limits });
+    let mask = config.decision_log.map(|log| log.mask).unwrap_or_default();
+    let decisions = Arc::new(Decisions { lines: decision_log.clone(), recent, mask });
+    let traces = config.telemetry.is_some_and(|telemetry| telemetry.traces);
+    let tracer = telemetry.clone().filter(|_| traces).map(|telemetry| telemetry as Arc<dyn Tracer>);
+    let gate = Arc::new(Gate { snapshot: current, authenticator, decision_log: decisions, counts, tracer, limits });
     let drain = Arc::new(Drain::default());
     let scheme = if tls.is_some() { "https" } else { "http" };
     tasks.spawn({
@@ -139,7 +189,7 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     });
     admin_state.data_plane_listens();
     info!(listener = "data plane", %address, scheme, "listening");
-    Ok(Serving { address, admin, gate, drain, admin_state, admin_stop, decision_log, tasks })
+    Ok(Serving { address, admin, gate, drain, admin_state, admin_stop, decision_log, telemetry, tasks })
 }
 
 impl Serving {
@@ -148,6 +198,9 @@ impl Serving {
         self.admin_state.drain_begins();
         if !self.drain.run(self.gate.limits.drain_deadline).await {
             warn!("connections were cut at the drain's deadline");
+        }
+        if let Some(telemetry) = self.telemetry.take() {
+            telemetry.flush().await;
         }
         drop(self.admin_stop.take());
         self.tasks.abort_all();
@@ -165,6 +218,29 @@ async fn authenticator(config: &Config) -> anyhow::Result<Arc<dyn Authenticator>
     tokio::task::spawn_blocking(move || authentication::authenticator(&config, Arc::new(HttpFetcher::default())))
         .await
         .context("callers could not be set up")?
+}
+
+/// Opens the admin listener, and follows its certificate's files where it has one.
+async fn admin_listener(listen: &AdminListen, tasks: &mut JoinSet<()>) -> anyhow::Result<Listener> {
+    match listen {
+        AdminListen::Loopback(address) => Ok(Listener::Loopback(bind("admin", *address).await?)),
+        AdminListen::Unix(path) => Listener::unix(path).await,
+        AdminListen::MutualTls(address, files) => {
+            let tls = listener_tls::load(files)?;
+            tasks.spawn(listener_tls::follow(files.clone(), Arc::clone(&tls)));
+            Ok(Listener::MutualTls(bind("admin", *address).await?, tls))
+        }
+    }
+}
+
+/// Opens the decision log's file anew at each SIGHUP, which is how `logrotate` and others say that they moved it.
+fn reopen_on_hangup(log: Arc<JsonLines>) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut hangups = signal(SignalKind::hangup()).context("cannot listen to SIGHUP")?;
+    Ok(async move {
+        while hangups.recv().await.is_some() {
+            log.reopen();
+        }
+    })
 }
 
 async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -26,6 +26,7 @@ use crate::cluster_trust::{Authorities, TrustFile};
 use crate::config::{self, ClusterConfig, Config};
 use crate::credential_cache::{CachedStrategy, CredentialCache};
 use crate::decision_cache::CachedPolicy;
+use crate::metrics::plugins::{PluginMeter, PluginMeters};
 use crate::plugins::builtin::BUILTINS;
 use crate::plugins::load::HostLoader;
 use crate::plugins::reload::{Publish, Refusal, Reload, ReloadHandle, ReloadParts};
@@ -40,12 +41,14 @@ pub(crate) struct SnapshotBuilder {
     current: Arc<CurrentSnapshot>,
     credentials: Arc<CredentialCache>,
     refused: Arc<RefusedClusters>,
+    meters: Arc<PluginMeters>,
 }
 
 /// A generation that does not serve yet, with the credential caches that it will use.
 pub(crate) struct Candidate {
     snapshot: Arc<Snapshot>,
     caches: HashMap<ClusterName, CachedStrategy>,
+    meters: Vec<PluginMeter>,
 }
 
 /// A strategy of a candidate, and what its credentials depend on.
@@ -74,6 +77,8 @@ pub(crate) struct Control {
     pub(crate) credentials: Arc<CredentialCache>,
     /// What the last candidate's clusters had wrong, for the admin routes.
     pub(crate) refused: Arc<RefusedClusters>,
+    /// What the plug-ins' calls came to.
+    pub(crate) meters: Arc<PluginMeters>,
 }
 
 impl SnapshotBuilder {
@@ -103,12 +108,19 @@ impl SnapshotBuilder {
             current,
             credentials: Arc::new(CredentialCache::new()),
             refused: Arc::default(),
+            meters: Arc::default(),
         })
     }
 
     async fn snapshot(&self, plugins: &[PluginEntry], generation: Generation) -> anyhow::Result<Candidate> {
         let mut policies: Vec<Arc<dyn PermissionPolicy>> = Vec::new();
         let mut strategies = Strategies::new();
+        let meters = plugins.iter().map(|entry| PluginMeter {
+            name: entry.name.clone(),
+            generation: entry.generation,
+            meter: Arc::clone(&entry.meter),
+        });
+        let meters = meters.collect();
         for entry in plugins {
             match &entry.plugin {
                 Plugin::Policy(policy) => policies.push(Arc::new(CachedPolicy::around(Arc::clone(policy)))),
@@ -144,7 +156,7 @@ impl SnapshotBuilder {
         }
         let clusters = Clusters::from_iter(clusters);
         let snapshot = Arc::new(Snapshot { generation, permission: self.permission, policies, clusters });
-        Ok(Candidate { snapshot, caches })
+        Ok(Candidate { snapshot, caches, meters })
     }
 }
 
@@ -160,9 +172,10 @@ impl Publish for SnapshotBuilder {
     }
 
     fn publish(&self, candidate: Self::Candidate) {
-        let Candidate { snapshot, caches } = candidate;
+        let Candidate { snapshot, caches, meters } = candidate;
         self.current.publish(snapshot);
         self.credentials.serve(caches);
+        self.meters.serve(meters);
     }
 }
 
@@ -262,6 +275,7 @@ impl Control {
         let trust_files = publisher.clusters.iter().filter_map(Reachable::trust_file).collect();
         let credentials = Arc::clone(&publisher.credentials);
         let refused = Arc::clone(&publisher.refused);
+        let meters = Arc::clone(&publisher.meters);
         let host_config =
             HostConfig { cache_directory: config.plugins.cache_directory.clone(), ..HostConfig::default() };
         let host = Host::new(host_config)
@@ -278,7 +292,7 @@ impl Control {
             status: sender,
         };
         let (reload, handle) = Reload::start(parts).await.map_err(texts)?;
-        Ok(Self { reload, handle, status, credentials, refused, trust_files })
+        Ok(Self { reload, handle, status, credentials, refused, meters, trust_files })
     }
 }
 

@@ -13,6 +13,7 @@ mod condition;
 mod credential;
 mod decision;
 mod metadata;
+mod meter;
 mod plugin;
 mod query;
 mod redacted;
@@ -32,6 +33,7 @@ pub use credential::{
 };
 pub use decision::{Decision, DenyReason, Permission, PolicyAnswer, PolicyQuery, Verdict, verdict};
 pub use metadata::Metadata;
+pub use meter::{CallMeter, CallOutcome, Counter, Gauge, Histogram, HistogramReading};
 pub use plugin::{
     AuthenticationStrategy, BoxError, BoxFuture, CallError, Digest, Generation, InvalidPluginName, Limit,
     PermissionPolicy, PluginName, PolicyMode,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
-use witgate_core::{CallError, Digest, Limit, PluginName, SecretStore};
+use witgate_core::{CallError, CallMeter, Digest, Limit, PluginName, SecretStore};
 
 use crate::Limits;
 use crate::call_clock::CallClock;
@@ -30,6 +30,8 @@ use crate::warm::WarmInstances;
 pub(crate) struct Runner {
     pub(crate) name: PluginName,
     pub(crate) digest: Digest,
+    /// Counts its calls.
+    pub(crate) meter: Arc<CallMeter>,
     limits: Limits,
     permits: Semaphore,
     log: Arc<PluginLog>,
@@ -82,7 +84,7 @@ impl Runner {
         // A u32 fits a usize on every target that the engine has.
         let permits = Semaphore::new(limits.concurrency_max.get() as usize);
         let log = Arc::new(PluginLog::new(name.clone()));
-        Self { name, digest, limits, permits, log, secrets, outbound, host }
+        Self { name, digest, meter: Arc::default(), limits, permits, log, secrets, outbound, host }
     }
 
     /// Begins a call, in the store that `warm` yields where there is one. It is asked only once the call is admitted.
@@ -209,6 +211,7 @@ impl Deadline {
 impl Call<'_> {
     /// Says in the contract's words what came of the guest.
     pub(crate) fn outcome<T>(&self, ended: Result<wasmtime::Result<T>, WaitedTooLong>) -> Result<T, CallError> {
+        self.runner.meter.needed_memory(self.store.data().budget.memory_bytes());
         match ended {
             // An answer that was reached without the memory it asked for is no answer to rely on.
             Ok(Ok(answer)) => match self.store.data().budget.refused {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use witgate_core::{AuthenticationStrategy, Digest, PermissionPolicy, PluginName};
+use witgate_core::{AuthenticationStrategy, CallMeter, Digest, PermissionPolicy, PluginName};
 
 use crate::contract::{CONTRACT, PluginKind};
 use crate::{Start, WasmPolicy, WasmStrategy};
@@ -44,6 +44,14 @@ impl LoadedPlugin {
     /// The version of the contract that it speaks: `auth@0.1.0`.
     pub const fn contract(&self) -> &'static str {
         CONTRACT
+    }
+
+    /// Counts its calls.
+    pub fn meter(&self) -> &Arc<CallMeter> {
+        match self {
+            Self::Policy(policy) => policy.meter(),
+            Self::Strategy(strategy) => strategy.meter(),
+        }
     }
 
     /// What it does.

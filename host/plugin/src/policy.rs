@@ -1,9 +1,11 @@
 //! A policy that runs as WebAssembly.
 
+use std::sync::Arc;
+
 use tracing::{Instrument, debug_span};
 use witgate_core::{
-    ActionClass, BoxFuture, CallError, Condition, Conditional, Decision, Digest, PermissionPolicy, PluginName,
-    PolicyMode, PolicyQuery, RequestAttributes, UserInfo,
+    ActionClass, BoxFuture, CallError, CallMeter, Condition, Conditional, Decision, Digest, PermissionPolicy,
+    PluginName, PolicyMode, PolicyQuery, RequestAttributes, UserInfo,
 };
 
 use crate::answer::{self, Size};
@@ -42,10 +44,15 @@ impl WasmPolicy {
         &self.start
     }
 
+    pub(crate) const fn meter(&self) -> &Arc<CallMeter> {
+        &self.runner.meter
+    }
+
     async fn call(&self, query: &PolicyQuery, user: Option<&UserInfo>) -> Result<Decision, CallError> {
         let (mut call, warm) = self.state.begin(&self.runner, SecretStores::default())?;
         let answer = call.deadline.bound(async {
-            let leased = self.state.instance(&mut call.store, warm).await?;
+            let instance = self.state.instance(&mut call.store, warm);
+            let leased = self.runner.meter.measure_instantiation(instance).await?;
             match self.wasi {
                 Wasi::Imported => call.store.data_mut().enter(Surroundings::of_query(query, user)),
                 Wasi::Absent => {}
@@ -102,7 +109,7 @@ impl PermissionPolicy for WasmPolicy {
         user: Option<&'a UserInfo>,
     ) -> BoxFuture<'a, Result<Decision, CallError>> {
         let span = debug_span!("call_plugin", plugin = %self.runner.name, function = "handle");
-        Box::pin(self.call(query, user).instrument(span))
+        Box::pin(self.runner.meter.measure(self.call(query, user)).instrument(span))
     }
 }
 

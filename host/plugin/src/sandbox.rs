@@ -50,6 +50,11 @@ impl Budget {
         Self { memory_bytes_max, memory_bytes: 0, refused: None }
     }
 
+    /// What the instance has; memory never shrinks, so also the most it had.
+    pub(crate) const fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
     /// Room for the one page in which a memory's own size and place are told when it is read as a whole.
     pub(crate) const fn without_memory_limit(&mut self) {
         self.memory_bytes_max = usize::MAX;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tracing::{Instrument, debug_span};
 use witgate_core::{
-    AuthError, AuthenticationStrategy, BoxFuture, CallError, ClusterDetails, Credential, Digest, Grant, Impersonation,
-    Issued, Metadata, PluginName, PrivateKeyPair, Redacted, RequestAuth, RequestAuthEntry, SecretStore, UserInfo,
+    AuthError, AuthenticationStrategy, BoxFuture, CallError, CallMeter, ClusterDetails, Credential, Digest, Grant,
+    Impersonation, Issued, Metadata, PluginName, PrivateKeyPair, Redacted, RequestAuth, RequestAuthEntry, SecretStore,
+    UserInfo,
 };
 
 use crate::answer::{self, Size};
@@ -36,6 +37,10 @@ impl WasmStrategy {
         &self.start
     }
 
+    pub(crate) const fn meter(&self) -> &Arc<CallMeter> {
+        &self.runner.meter
+    }
+
     async fn call_credential(
         &self,
         details: &ClusterDetails,
@@ -52,7 +57,8 @@ impl WasmStrategy {
         let entries: Vec<_> = request_auth.entries().iter().map(lower_entry).collect();
         let caller = caller.map(lower_user);
         let answer = call.deadline.bound(async {
-            let leased = self.state.instance(&mut call.store, warm).await?;
+            let instance = self.state.instance(&mut call.store, warm);
+            let leased = self.runner.meter.measure_instantiation(instance).await?;
             call.store.data_mut().enter(Surroundings::Real);
             call.store.data_mut().http.open(Some(details));
             let strategy = leased.instance.witgate_auth_authentication_strategy();
@@ -178,7 +184,8 @@ impl AuthenticationStrategy for WasmStrategy {
         caller: Option<&'a UserInfo>,
     ) -> BoxFuture<'a, Result<Result<Issued, AuthError>, CallError>> {
         let span = debug_span!("call_plugin", plugin = %self.runner.name, function = "get-credential");
-        Box::pin(self.call_credential(cluster, secrets, request_auth, caller).instrument(span))
+        let call = self.call_credential(cluster, secrets, request_auth, caller);
+        Box::pin(self.runner.meter.measure(call).instrument(span))
     }
 
     fn present_auth_metadata<'a>(&'a self, metadata: &'a Metadata) -> BoxFuture<'a, Result<Metadata, CallError>> {

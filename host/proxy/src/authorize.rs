@@ -3,16 +3,18 @@
 //! [`Authorized`] is made here and nowhere else, and forwarding takes it: a path that
 //! skips the policies does not compile.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use tracing::{debug, warn};
 use witgate_core::{
-    DenyReason, Digest, Permission, PermissionPolicy, PluginName, PolicyAnswer, PolicyMode, PolicyQuery,
+    Decision, DenyReason, Digest, Permission, PermissionPolicy, PluginName, PolicyAnswer, PolicyMode, PolicyQuery,
     RequestAttributes, UserInfo, Verdict, verdict,
 };
 
 use crate::snapshot::{PermissionRule, Snapshot};
+use crate::trace::{Step, StepName};
 
 /// Something that the policies, together, have let through.
 #[derive(Debug)]
@@ -31,6 +33,15 @@ pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
     pub(crate) digest: Option<Digest>,
     pub(crate) took: Duration,
+    /// The policies' calls and all of them together, where the request is traced.
+    pub(crate) steps: Vec<Step>,
+}
+
+/// Whether the steps of a judgement are wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Traced {
+    Yes,
+    No,
 }
 
 impl Judgement {
@@ -57,23 +68,35 @@ pub(crate) async fn judge(
     user: &UserInfo,
     permission: Permission,
     request: Option<RequestAttributes>,
+    traced: Traced,
 ) -> (Judgement, Option<RequestAttributes>) {
     match snapshot.permission {
         PermissionRule::Disabled => {
-            let judgement = Judgement { verdict: Verdict::Allow { policy: None }, digest: None, took: Duration::ZERO };
+            let judgement = Judgement {
+                verdict: Verdict::Allow { policy: None },
+                digest: None,
+                took: Duration::ZERO,
+                steps: Vec::new(),
+            };
             return (judgement, request);
         }
         PermissionRule::Enabled => {}
     }
     let started = Instant::now();
     let query = PolicyQuery { permission, resource_ref: None, request, now: now() };
+    let calls = (traced == Traced::Yes).then(Mutex::default);
     let answers = match snapshot.policies.as_slice() {
-        [only] => vec![ask(only.as_ref(), &query, user).await],
-        several => join_all(several.iter().map(|policy| ask(policy.as_ref(), &query, user))).await,
+        [only] => vec![ask(only.as_ref(), &query, user, calls.as_ref()).await],
+        several => join_all(several.iter().map(|policy| ask(policy.as_ref(), &query, user, calls.as_ref()))).await,
     };
     let took = started.elapsed();
     let verdict = verdict(answers, query.request.as_ref());
-    let mut judgement = Judgement { verdict, digest: None, took };
+    let mut steps = calls.map_or_else(Vec::new, |calls| calls.into_inner().unwrap_or_else(PoisonError::into_inner));
+    if traced == Traced::Yes {
+        let passed = matches!(verdict, Verdict::Allow { .. });
+        steps.push(Step { name: StepName::Authorize, plugin: None, began: started, took, passed });
+    }
+    let mut judgement = Judgement { verdict, digest: None, took, steps };
     judgement.digest = judgement
         .policy()
         .and_then(|name| snapshot.policies.iter().find(|policy| policy.name() == name))
@@ -81,8 +104,20 @@ pub(crate) async fn judge(
     (judgement, query.request)
 }
 
-async fn ask<'a>(policy: &'a dyn PermissionPolicy, query: &PolicyQuery, user: &UserInfo) -> PolicyAnswer<'a> {
+async fn ask<'a>(
+    policy: &'a dyn PermissionPolicy,
+    query: &PolicyQuery,
+    user: &UserInfo,
+    calls: Option<&Mutex<Vec<Step>>>,
+) -> PolicyAnswer<'a> {
+    let began = calls.map(|_| Instant::now());
     let answer = policy.handle(query, Some(user)).await;
+    if let (Some(calls), Some(began)) = (calls, began) {
+        let passed = !matches!(answer, Ok(Decision::Deny(_)) | Err(_));
+        let plugin = Some(policy.name().clone());
+        let step = Step { name: StepName::Policy, plugin, began, took: began.elapsed(), passed };
+        calls.lock().unwrap_or_else(PoisonError::into_inner).push(step);
+    }
     match (&answer, policy.mode()) {
         (Err(error), _) => {
             warn!(policy = %policy.name(), code = error.code(), error = %chain(error), "a policy gave no answer");

@@ -12,13 +12,32 @@ use witgate_core::{Generation, PluginName};
 
 /// Where decisions are written. Never blocks; what cannot be taken is dropped and counted there.
 pub trait DecisionLog: Send + Sync {
-    /// Takes one record.
-    fn record(&self, record: &DecisionRecord);
+    /// Keeps a place for the record of a request that begins.
+    ///
+    /// # Errors
+    /// When there is none and there must be: the request is then refused.
+    fn admit(&self) -> Result<Place, LogFull>;
+
+    /// Takes the record of a request that was admitted; one without a place where there is room.
+    fn record(&self, place: Place, record: &DecisionRecord);
 }
+
+/// A record's place in the log, kept until it is written; none where nobody keeps places.
+#[derive(Debug, Default)]
+pub struct Place(pub Option<tokio::sync::OwnedSemaphorePermit>);
+
+/// The log has no place for another record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the decision cannot be recorded just now")]
+pub struct LogFull;
 
 /// No decision log is configured.
 impl DecisionLog for () {
-    fn record(&self, _: &DecisionRecord) {}
+    fn admit(&self) -> Result<Place, LogFull> {
+        Ok(Place::default())
+    }
+
+    fn record(&self, _: Place, _: &DecisionRecord) {}
 }
 
 /// Names one decision: in the log, in the `Witgate-Decision-Id` header and on the span. Sortable by time (UUIDv7).
@@ -71,6 +90,39 @@ pub enum CloseReason {
     LifetimeReached,
     /// The gate is going down.
     Drained,
+}
+
+impl Outcome {
+    /// In a word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+impl CloseReason {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Completed,
+        Self::ClientClosed,
+        Self::UpstreamFailed,
+        Self::IdleTimeout,
+        Self::LifetimeReached,
+        Self::Drained,
+    ];
+
+    /// In a word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::ClientClosed => "client-closed",
+            Self::UpstreamFailed => "upstream-failed",
+            Self::IdleTimeout => "idle-timeout",
+            Self::LifetimeReached => "lifetime-reached",
+            Self::Drained => "drained",
+        }
+    }
 }
 
 /// One line of the decision log.

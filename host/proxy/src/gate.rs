@@ -22,6 +22,7 @@ use crate::authorize::{chain, judge};
 use crate::body::Body;
 use crate::caller;
 use crate::clusters::{self, ListClusters};
+use crate::counts::{GateCounts, LongLived, RouteKind};
 use crate::decision::{DecisionId, DecisionLog};
 use crate::drain::Watcher;
 use crate::exchange::Exchange;
@@ -32,6 +33,7 @@ use crate::renewal::Renewal;
 use crate::respond::{self, Asked, GateError};
 use crate::route::{self, Route};
 use crate::snapshot::{ClientAuthorization, ClientImpersonation, Cluster, CurrentSnapshot, Snapshot};
+use crate::trace::{StepName, Trace, Tracer};
 use crate::trail::Trail;
 use crate::upgrade::{self, Tunnel, upgrade};
 
@@ -43,6 +45,10 @@ pub struct Gate {
     pub authenticator: Arc<dyn Authenticator>,
     /// Where decisions are written.
     pub decision_log: Arc<dyn DecisionLog>,
+    /// What all requests come to.
+    pub counts: Arc<GateCounts>,
+    /// Takes the traces of some requests; none where nobody wants them.
+    pub tracer: Option<Arc<dyn Tracer>>,
     /// What a request may take.
     pub limits: Limits,
 }
@@ -74,15 +80,17 @@ impl Gate {
         // First, because an extended CONNECT is judged, logged and answered as the GET that it stands for.
         let upgrade = upgrade::wished(&mut request);
         let upgrade_form = upgrade.as_ref().map(|wish| wish.form);
-        let mut trail = Trail::begin(id, request.method());
+        let trace = Trace::begin(self.tracer.as_deref(), request.headers_mut());
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
         let path_and_query = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
         let route = Route::of(&path_and_query);
+        let mut record = Record { trail: Trail::begin(id, &method, trace), route: RouteKind::of(&route), gate: self };
+        let trail = &mut record.trail;
         // Wider than `upgrade`: the listener stops looking at framing behind any such request, one that cannot be read too.
         let leaves_http = parts.headers.contains_key(UPGRADE) || method == Method::CONNECT;
         let exchange = Exchange { parts, body, upgrade, peer, drain };
-        let mut response = match self.serve(&route, exchange, &mut trail).await {
+        let mut response = match self.serve(&route, exchange, trail).await {
             Ok(response) => {
                 trail.answered(response.status(), forward::announced_bytes(response.headers()));
                 response
@@ -105,7 +113,7 @@ impl Gate {
             // The client may have sent bytes of the other protocol already; they are nobody's request.
             forward::close_after(response.headers_mut());
         }
-        trail.write(self.decision_log.as_ref());
+        drop(record);
         respond::stamp(&mut response, id);
         response
     }
@@ -116,6 +124,7 @@ impl Gate {
         mut exchange: Exchange<'_>,
         trail: &mut Trail,
     ) -> Result<Response<Body>, GateError> {
+        trail.admitted(self.decision_log.admit()?);
         exchange.check_form()?;
         match route {
             Route::Unknown => Err(GateError::UnknownRoute),
@@ -140,11 +149,18 @@ impl Gate {
     }
 
     async fn authenticate(&self, exchange: &mut Exchange<'_>, trail: &mut Trail) -> Result<UserInfo, GateError> {
-        let certificate = exchange.peer.client_certificate.as_ref();
-        let credentials = caller::credentials(&mut exchange.parts.headers, certificate)?;
-        let caller = self.authenticator.authenticate(&credentials).await?.user;
+        let began = trail.begin_step();
+        let caller = self.find_caller(exchange).await;
+        trail.end_step(StepName::Authenticate, None, began, caller.is_ok());
+        let caller = caller?;
         trail.called_by(&caller);
         Ok(caller)
+    }
+
+    async fn find_caller(&self, exchange: &mut Exchange<'_>) -> Result<UserInfo, GateError> {
+        let certificate = exchange.peer.client_certificate.as_ref();
+        let credentials = caller::credentials(&mut exchange.parts.headers, certificate)?;
+        Ok(self.authenticator.authenticate(&credentials).await?.user)
     }
 
     fn read_snapshot(&self, trail: &mut Trail) -> Arc<Snapshot> {
@@ -164,7 +180,7 @@ impl Gate {
         }
         let snapshot = self.read_snapshot(trail);
         trail.asks_for(&Permission::CLUSTERS_READ);
-        let (judgement, _) = judge(&snapshot, caller, Permission::CLUSTERS_READ, None).await;
+        let (judgement, _) = judge(&snapshot, caller, Permission::CLUSTERS_READ, None, trail.traced()).await;
         trail.judged(&judgement);
         let authorized = judgement.authorized(ListClusters).map_err(GateError::Denied)?;
         Ok(clusters::list(authorized, &snapshot))
@@ -179,6 +195,7 @@ impl Gate {
         exchange: Exchange<'_>,
         trail: &mut Trail,
     ) -> Result<Response<Body>, GateError> {
+        trail.aims_at(snapshot.clusters.find(&cluster));
         let target =
             RequestTarget::parse(path_and_query).map_err(|ambiguous| GateError::BadRequest(ambiguous.to_string()))?;
         let attributes = exchange.attributes(cluster, &target)?;
@@ -189,7 +206,8 @@ impl Gate {
         }
         let impersonate = impersonation::requested(exchange.headers())?;
 
-        let (judgement, attributes) = judge(snapshot, caller, Permission::PROXY, attributes.into()).await;
+        let (judgement, attributes) =
+            judge(snapshot, caller, Permission::PROXY, attributes.into(), trail.traced()).await;
         trail.judged(&judgement);
         judgement.authorized(()).map_err(GateError::Denied)?;
         let Some(attributes) = attributes else { return Err(GateError::UnknownRoute) };
@@ -206,9 +224,12 @@ impl Gate {
         let upgrade_form = exchange.upgrade.as_ref().map(|wish| wish.form);
         let pending = judgement.authorized(exchange.into_pending(target)).map_err(GateError::Denied)?;
         if let Some(form) = upgrade_form {
-            let on_close = trail.on_close(Arc::clone(&self.decision_log), form.success());
+            let on_close = trail.on_close(Arc::clone(&self.decision_log), form.success(), LongLived::Upgrade);
             let tunnel = Tunnel { drain, on_close };
-            let answer = upgrade(pending, cluster, &identity, in_flight, tunnel, &self.limits).await?;
+            let began = trail.begin_step();
+            let answer = upgrade(pending, cluster, &identity, in_flight, tunnel, &self.limits).await;
+            trail.end_step(StepName::Forward, None, began, answer.is_ok());
+            let answer = answer?;
             if let Some(renewal) = renewal.filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {
                 renewal.rejected(&identity.credential); // the client's next try goes up with another
             }
@@ -216,10 +237,13 @@ impl Gate {
         }
         let stream = attributes.info.long_running.then(|| Stream {
             drained: drain.stream_end(trail.id().share()),
-            on_close: trail.on_close(Arc::clone(&self.decision_log), StatusCode::OK),
+            on_close: trail.on_close(Arc::clone(&self.decision_log), StatusCode::OK, LongLived::Stream),
         });
-        forward(pending, cluster, &identity, renewal.map(|renewal| (renewal, trail)), in_flight, stream, &self.limits)
-            .await
+        let began = trail.begin_step();
+        let renewal = renewal.map(|renewal| (renewal, &mut *trail));
+        let answer = forward(pending, cluster, &identity, renewal, in_flight, stream, &self.limits).await;
+        trail.end_step(StepName::Forward, None, began, answer.is_ok());
+        answer
     }
 
     /// Asks the policies about each identity that the client wants to take on (`kubectl --as`).
@@ -239,11 +263,25 @@ impl Gate {
             ClientImpersonation::AskPolicies => {}
         }
         for question in impersonation::questions(identity, attributes) {
-            let (judgement, _) = judge(snapshot, caller, Permission::PROXY, Some(question)).await;
+            let (judgement, _) = judge(snapshot, caller, Permission::PROXY, Some(question), trail.traced()).await;
             trail.judged(&judgement);
             judgement.authorized(()).map_err(GateError::Denied)?;
         }
         Ok(())
+    }
+}
+
+/// Writes a request's trail when it is dropped: also that of a client who left, and with it the request, before the answer.
+struct Record<'a> {
+    trail: Trail,
+    route: RouteKind,
+    gate: &'a Gate,
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        let Gate { decision_log, counts, tracer, .. } = self.gate;
+        self.trail.write(self.route, decision_log.as_ref(), counts, tracer.as_deref());
     }
 }
 

@@ -70,7 +70,9 @@ pub async fn serve(listener: TcpListener, tls: Option<CurrentTls>, gate: Arc<Gat
             }
         };
         let (gate, tls, watcher) = (Arc::clone(&gate), tls.clone(), watcher.holding(place));
+        let open = gate.counts.enter_connection();
         tokio::spawn(async move {
+            let _open = open;
             if let Err(error) = connection(tcp, address, tls, gate, watcher).await {
                 debug!(%error, peer = %address, "connection ended");
             }

@@ -14,6 +14,7 @@ use crate::authorize::chain;
 use crate::forward::Identity;
 use crate::respond::GateError;
 use crate::snapshot::Cluster;
+use crate::trace::StepName;
 use crate::trail::Trail;
 
 /// What a cluster's strategy is asked with, for one request.
@@ -40,6 +41,7 @@ impl Renewal<'_> {
             answer = ask().await;
         }
         trail.asked_strategy(cluster.strategy.name(), started.elapsed());
+        trail.end_step(StepName::Credential, Some(cluster.strategy.name()), Some(started), matches!(answer, Ok(Ok(_))));
         let issued = answer.map_err(GateError::StrategyFailed)?.map_err(GateError::Strategy)?;
         trail.sends(&issued.grant.credential, Some(issued.cache_hit));
         let impersonate = match (client_impersonation.clone(), issued.grant.impersonate) {

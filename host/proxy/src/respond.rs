@@ -11,7 +11,7 @@ use witgate_core::{
 };
 
 use crate::body::Body;
-use crate::decision::DecisionId;
+use crate::decision::{DecisionId, LogFull};
 use crate::route::Manners;
 use crate::upstream::UpstreamError;
 
@@ -77,6 +77,9 @@ pub enum GateError {
     /// A header that must never go up was about to. The bug is ours; the request is not sent.
     #[error("the request could not be prepared safely")]
     Tripwire(#[source] crate::headers::Tripwire),
+    /// The decision log is full, and no request may go on without its record.
+    #[error(transparent)]
+    Unrecorded(#[from] LogFull),
     /// A credential that cannot be sent, such as a token with a line break.
     #[error("the cluster's credential cannot be sent")]
     UnusableCredential(#[source] crate::upstream::UnusableCredential),
@@ -103,7 +106,7 @@ impl GateError {
             Self::Strategy(AuthError::Unavailable(_)) => StatusReason::BadGateway,
             Self::Strategy(AuthError::Misconfigured(_)) => StatusReason::InternalError,
             Self::StrategyFailed(CallError::DeadlineExceeded { .. }) => StatusReason::Timeout,
-            Self::StrategyFailed(CallError::Saturated { .. }) | Self::ClusterSaturated(_) => {
+            Self::StrategyFailed(CallError::Saturated { .. }) | Self::ClusterSaturated(_) | Self::Unrecorded(_) => {
                 StatusReason::ServiceUnavailable
             }
             Self::StrategyFailed(

@@ -22,6 +22,7 @@ use hyper::body::Incoming;
 use witgate_core::{BoxError, Credential};
 
 use crate::body::RequestBody;
+use crate::counts::ClusterCounts;
 use crate::limits::Limits;
 
 use connect::Connector;
@@ -41,6 +42,7 @@ pub struct Upstream {
     http2: Http2,
     limits: Limits,
     in_flight: Arc<AtomicUsize>,
+    counts: ClusterCounts,
 }
 
 /// How an API server is reached.
@@ -130,12 +132,29 @@ impl Upstream {
         let Reach { target, proxy, http2, trust } = reach;
         let identities = Identities::new(trust, http2, limits).map_err(InvalidTrust)?;
         let connector = Connector::new(target, proxy, &limits);
-        Ok(Self { connector, identities: ArcSwap::from_pointee(identities), http2, limits, in_flight: Arc::default() })
+        Ok(Self {
+            connector,
+            identities: ArcSwap::from_pointee(identities),
+            http2,
+            limits,
+            in_flight: Arc::default(),
+            counts: ClusterCounts::default(),
+        })
     }
 
     /// Where it is.
     pub const fn target(&self) -> &Target {
         self.connector.target()
+    }
+
+    /// What its requests come to.
+    pub const fn counts(&self) -> &ClusterCounts {
+        &self.counts
+    }
+
+    /// Requests that it has in flight, streams included.
+    pub fn in_flight_count(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Whether it is taken for dead for now: requests are refused but for one at a time that tries.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Buf as _;
 use http::header::{ALLOW, HeaderValue, ORIGIN};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -15,7 +15,7 @@ use serde_json::json;
 use tracing::info;
 use witgate_core::{BoxError, Generation};
 
-use super::json_response;
+use super::body::{Body as Answer, json as json_response};
 use crate::plugins::reload::{ReloadError, ReloadHandle};
 
 /// A route that changes what serves.
@@ -48,7 +48,7 @@ impl Control {
     }
 
     /// Does what is asked and waits for its end.
-    pub(super) async fn respond<B>(self, handle: &ReloadHandle, request: Request<B>) -> Response<Full<Bytes>>
+    pub(super) async fn respond<B>(self, handle: &ReloadHandle, request: Request<B>) -> Response<Answer>
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send,
     {
@@ -105,7 +105,7 @@ fn status(error: &ReloadError) -> StatusCode {
     }
 }
 
-fn refused(status: StatusCode, why: &str) -> Response<Full<Bytes>> {
+fn refused(status: StatusCode, why: &str) -> Response<Answer> {
     json_response(status, &json!({ "error": why }))
 }
 

@@ -262,6 +262,18 @@ impl<'a> Field<'a> {
         given
     }
 
+    /// A share between 0 and 1; none where a problem was reported.
+    pub(super) fn ratio(&self) -> Option<f64> {
+        let given = match &self.node.value {
+            Value::Number(value) => value.parse().ok().filter(|given| (0.0..=1.0).contains(given)),
+            Value::Null | Value::Boolean(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
+        };
+        if given.is_none() {
+            self.problem(format_args!("{}; it must be a number between 0 and 1", self.shown()));
+        }
+        given
+    }
+
     /// A path, with `~` and relative ones resolved; none where a problem was reported.
     pub(super) fn path(&self) -> Option<(PathBuf, Text)> {
         let text = self.text()?;
@@ -315,6 +327,11 @@ impl<'a> Field<'a> {
         let key: String = key.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
         let path = if self.path.is_empty() { key } else { format!("{}.{key}", self.path) };
         Self { scope: self.scope, dialect: self.dialect, path, line, node }
+    }
+
+    /// Whether it is a map of keys, and not an include (`$env`, `$file`).
+    pub(super) fn is_map(&self) -> bool {
+        matches!(&self.node.value, Value::Map(entries) if !entries.iter().any(|entry| entry.key.starts_with('$')))
     }
 
     /// Whether there is no value.

@@ -34,6 +34,9 @@ fn wrong_files_are_refused_with_words_that_help() {
     refused("permission-empty", "permission:\n");
     refused("plugins-folder", "plugins: { directory: ./missing }\n");
     refused("decision-log-folder", "decisionLog: { file: missing/decisions.json }\n");
+    refused("admin-open", "admin: 0.0.0.0:7008\n");
+    refused("admin-open-tls", "admin: { listen: '[::]:7008', tls: { certFile: cert.pem, keyFile: key.pem } }\n");
+    refused("telemetry", "telemetry: { otlp: { endpoint: 'ftp://x', sampleRatio: 2, traces: 1, interval: 5 } }\n");
     refused("variable-unset", "listen: ${LISTEN}\nadmin: { $env: ADMIN }\n");
     refused("file-missing", "listen: { $file: listen.txt }\nadmin: { $file: x, $env: y }\n");
 }

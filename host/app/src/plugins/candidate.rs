@@ -206,6 +206,7 @@ impl WantedPlugin {
             name: name.clone(),
             plugin: loaded.plugin,
             digest: print.component,
+            meter: loaded.meter,
             contract: loaded.contract,
             isolation: sidecar.isolation,
             start: loaded.start,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::io::AsyncReadExt as _;
-use witgate_core::{BoxFuture, Digest, PluginName};
+use witgate_core::{BoxFuture, CallMeter, Digest, PluginName};
 use witgate_plugin::{CompilationCounts, Grants, Host, LoadedPlugin, OutboundHost, PluginSource, Start};
 
 use super::Plugin;
@@ -47,6 +47,8 @@ pub(crate) struct Source {
 pub(crate) struct Loaded {
     /// How to call it.
     pub(crate) plugin: Plugin,
+    /// Counts its calls.
+    pub(crate) meter: Arc<CallMeter>,
     /// The version of the contract that it speaks.
     pub(crate) contract: String,
     /// How its calls come to the state that `configure` left.
@@ -98,11 +100,12 @@ impl Load for HostLoader {
             let loaded = self.host.load(source).await?;
             let contract = loaded.contract().to_owned();
             let start = loaded.start().clone();
+            let meter = Arc::clone(loaded.meter());
             let plugin = match loaded {
                 LoadedPlugin::Policy(policy) => Plugin::Policy(policy),
                 LoadedPlugin::Strategy(strategy) => Plugin::Strategy(strategy),
             };
-            Ok(Loaded { plugin, contract, start })
+            Ok(Loaded { plugin, meter, contract, start })
         })
     }
 

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{anyhow, bail};
 use witgate_core::{
@@ -179,7 +179,7 @@ impl Load for FakeLoader {
                 Some("panic") => panic!("a loader that dies"),
                 _ => return Err(anyhow!("magic number is wrong").context("not a component")),
             };
-            Ok(Loaded { plugin, contract: "auth@0.1.0".to_owned(), start: Start::Snapshot })
+            Ok(Loaded { plugin, meter: Arc::default(), contract: "auth@0.1.0".to_owned(), start: Start::Snapshot })
         })
     }
 
