@@ -132,7 +132,8 @@ fn remove_stale(output: &Path, guests: &[Guest]) -> anyhow::Result<()> {
 const KINDS: [&str; 4] = ["policies", "strategies", "examples", "fixtures"];
 
 /// What the contract's worlds import, and the interface whose types they use.
-const ALLOWED_IMPORTS: [&str; 3] = ["witgate:auth/log@0.1.0", "witgate:auth/secrets@0.1.0", "witgate:auth/types@0.1.0"];
+const ALLOWED_IMPORTS: [&str; 4] =
+    ["witgate:auth/log@0.1.0", "witgate:auth/secrets@0.1.0", "witgate:auth/types@0.1.0", "witgate:auth/types@0.2.0"];
 
 /// What the SDK's `http` and `clock` add, to those that use them.
 const OUTBOUND_IMPORTS: [&str; 7] = [

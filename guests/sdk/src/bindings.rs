@@ -69,3 +69,31 @@ pub mod outgoing {
         type_section_suffix: "outgoing",
     });
 }
+
+/// What is another in `auth@0.2.0`; what is the same has the types of 0.1.0.
+pub mod v0_2 {
+    pub mod configurable {
+        wit_bindgen::generate!({
+            inline: "package witgate:sdk; world configurable-next { export witgate:auth/plugin@0.2.0; }",
+            path: "../../wit/auth@0.2.0",
+            generate_all,
+            pub_export_macro: true,
+            export_macro_name: "export_configurable_v0_2",
+            type_section_suffix: "configurable-v0-2",
+        });
+    }
+
+    pub mod policy {
+        wit_bindgen::generate!({
+            inline: "package witgate:sdk; world answering { export witgate:auth/permission-policy@0.2.0; }",
+            path: "../../wit/auth@0.2.0",
+            with: {
+                "witgate:auth/types@0.2.0": crate::bindings::policy::witgate::auth::types,
+                "witgate:auth/permission-policy@0.2.0": generate,
+            },
+            pub_export_macro: true,
+            export_macro_name: "export_answering_v0_2",
+            type_section_suffix: "policy-v0-2",
+        });
+    }
+}

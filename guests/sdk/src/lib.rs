@@ -28,7 +28,8 @@
 //! Its crate is a `cdylib` built for `wasm32-unknown-unknown`. On any other target the same crate compiles
 //! without its exports, so that its rules are tested with plain `cargo test`; see [`testing`].
 //!
-//! The types are those of the contract, `wit/auth@0.1.0`, with its words as their documentation.
+//! The types are those of the contract, `wit/auth@0.1.0`, with its words as their documentation. A policy that has warnings for its
+//! callers is one of [`v0_2`]; nothing else there differs.
 
 mod bindings;
 pub mod clock;
@@ -44,6 +45,7 @@ mod settings;
 mod strategy;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
+pub mod v0_2;
 
 pub use bindings::policy::exports::witgate::auth::permission_policy::{
     Condition, Conditional, Decision, Permission, PolicyQuery,
@@ -59,7 +61,8 @@ pub use strategy::{RequestAuth, Strategy};
 /// What the export macros lean on; not for use by hand.
 #[doc(hidden)]
 pub mod macro_support {
-    pub use crate::bindings::{configurable, policy, strategy};
+    pub use crate::bindings::{configurable, policy, strategy, v0_2};
     pub use crate::plugin::Plugin;
     pub use crate::settings::parse;
+    pub use crate::v0_2::answer;
 }

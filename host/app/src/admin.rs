@@ -131,6 +131,7 @@ mod tests {
     use witgate_plugin::{Isolation, PluginKind};
 
     use super::*;
+    use crate::plugins::call_facts::CallFacts;
     use crate::plugins::status::{Cause, Phases, ReloadResult, StartWord};
 
     /// Goal: a probe learns whether the gate lives and is ready, and why not. Method: the states of a life, one after the other.
@@ -180,6 +181,7 @@ mod tests {
             generation: Some(Generation(7)),
             builtin: false,
             error: None,
+            calls: CallFacts::default(),
         };
         let refused = PluginStatus {
             name: PluginName::try_from("torn").unwrap(),
@@ -193,6 +195,7 @@ mod tests {
             generation: None,
             builtin: false,
             error: Some("torn.wasm: not a component".to_owned()),
+            calls: CallFacts::default(),
         };
         let last_reload = LastReload {
             time: "2026-01-01T00:00:00Z".to_owned(),

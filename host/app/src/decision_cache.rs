@@ -11,8 +11,8 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use witgate_core::{
-    BoxFuture, CallError, Conditional, Decision, Digest, PermissionPolicy, PluginName, PolicyMode, PolicyQuery,
-    UserInfo,
+    Answer, BoxFuture, CallError, Conditional, Decision, Digest, PermissionPolicy, PluginName, PolicyMode, PolicyQuery,
+    Quarantine, Shadow, UserInfo,
 };
 
 /// A policy of one generation, and what it promised.
@@ -77,19 +77,38 @@ impl PermissionPolicy for CachedPolicy {
         self.policy.mode()
     }
 
+    fn quarantine(&self) -> Option<&Arc<Quarantine>> {
+        self.policy.quarantine()
+    }
+
+    fn shadow(&self) -> Option<&Arc<Shadow>> {
+        self.policy.shadow()
+    }
+
     fn handle<'a>(
         &'a self,
         query: &'a PolicyQuery,
         user: Option<&'a UserInfo>,
     ) -> BoxFuture<'a, Result<Decision, CallError>> {
-        let Some(user) = user else { return self.policy.handle(query, None) };
+        Box::pin(async move { self.answer(query, user).await.map(|answer| answer.decision) })
+    }
+
+    fn answer<'a>(
+        &'a self,
+        query: &'a PolicyQuery,
+        user: Option<&'a UserInfo>,
+    ) -> BoxFuture<'a, Result<Answer, CallError>> {
+        let Some(user) = user else { return self.policy.answer(query, None) };
         if let Some(conditional) = self.promised(query, user) {
-            return Box::pin(std::future::ready(Ok(Decision::Conditional(conditional))));
+            return Box::pin(std::future::ready(Ok(Decision::Conditional(conditional).into())));
         }
         Box::pin(async move {
-            let decision = self.policy.handle(query, Some(user)).await?;
-            self.keep(query, user, &decision);
-            Ok(decision)
+            let answer = self.policy.answer(query, Some(user)).await?;
+            // A warning is of one request: who has one is asked again.
+            if answer.warnings.is_empty() {
+                self.keep(query, user, &answer.decision);
+            }
+            Ok(answer)
         })
     }
 }

@@ -11,6 +11,7 @@ use witgate_core::{AuthenticationStrategy, CallMeter, Digest, Generation, Permis
 use witgate_plugin::{Isolation, PluginKind, Start};
 
 pub(crate) mod builtin;
+pub(crate) mod call_facts;
 pub(crate) mod candidate;
 pub(crate) mod folder;
 pub(crate) mod load;

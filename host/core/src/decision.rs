@@ -57,6 +57,21 @@ pub enum Decision {
     Conditional(Conditional),
 }
 
+/// What one policy says, and what the caller should hear beside it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// What counts.
+    pub decision: Decision,
+    /// For the caller to read, whatever the verdict is; never counts.
+    pub warnings: Vec<String>,
+}
+
+impl From<Decision> for Answer {
+    fn from(decision: Decision) -> Self {
+        Self { decision, warnings: Vec::new() }
+    }
+}
+
 /// One policy's answer, or why there is none, with who gave it.
 #[derive(Debug)]
 pub struct PolicyAnswer<'a> {
@@ -174,6 +189,8 @@ pub fn verdict<'a>(
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{ActionClass, ClusterName, Condition, RequestInfo};
 
@@ -248,10 +265,81 @@ mod tests {
         assert_eq!(verdict(answers(timed_out(), allow()), None), Verdict::Allow { policy: Some(enforcing.clone()) });
     }
 
+    fn any_answer() -> impl Strategy<Value = Result<Decision, &'static str>> {
+        let conditional = |any_of| Ok(Decision::Conditional(Conditional { any_of, reusable_for: None }));
+        prop_oneof![
+            Just(Ok(Decision::Allow)),
+            Just(Ok(Decision::NoOpinion)),
+            Just(Ok(Decision::Deny("no".into()))),
+            Just(conditional(vec![])),
+            Just(conditional(vec![vec![is("IS_VERB", "verbs", "list")]])),
+            Just(conditional(vec![vec![is("IS_VERB", "verbs", "list")], vec![is("IS_TUESDAY", "days", "2")]])),
+            prop::sample::select(&["deadline", "saturated", "limit", "trapped", "malformed", "quarantined"][..])
+                .prop_map(Err),
+        ]
+    }
+
+    fn fault(kind: &str) -> CallError {
+        let plugin = name(9);
+        match kind {
+            "deadline" => CallError::DeadlineExceeded { plugin, deadline: Duration::from_millis(50) },
+            "saturated" => CallError::Saturated { plugin, max: 1 },
+            "limit" => CallError::LimitReached { plugin, limit: crate::Limit::Instances },
+            "trapped" => CallError::Trapped { plugin, source: "unreachable".into() },
+            "malformed" => CallError::Malformed { plugin, reason: "odd".into() },
+            _ => CallError::Quarantined { plugin, retry_after: Duration::from_secs(1) },
+        }
+    }
+
+    proptest! {
+        /// Goal: whatever fails and in whatever order, no fault ever yields an allowance, and none is passed over.
+        /// Method: any policies with any answers; what an allowance needs is counted another way.
+        #[test]
+        fn no_fault_allows(policies in prop::collection::vec((any::<bool>(), any_answer()), 0..8), at_cluster: bool) {
+            let request = at_cluster.then(request);
+            let names: Vec<_> = (0..policies.len()).map(name).collect();
+            let answers = names.iter().zip(&policies).map(|(policy, (shadow, answer))| PolicyAnswer {
+                policy,
+                mode: if *shadow { PolicyMode::Shadow } else { PolicyMode::Enforce },
+                answer: answer.clone().map_err(fault),
+            });
+            let verdict = verdict(answers, request.as_ref());
+
+            let enforcing = || policies.iter().filter(|(shadow, _)| !shadow).map(|(_, answer)| answer);
+            let stops = |answer: &&Result<Decision, _>| match answer {
+                Err(_) | Ok(Decision::Deny(_)) => true,
+                Ok(Decision::Conditional(conditional)) => conditional.holds(None).is_err(),
+                Ok(Decision::Allow | Decision::NoOpinion) => false,
+            };
+            let opens = |answer: &&Result<Decision, _>| match answer {
+                Ok(Decision::Allow) => true,
+                Ok(Decision::Conditional(conditional)) => conditional.holds(request.as_ref()) == Ok(true),
+                Err(_) | Ok(Decision::Deny(_) | Decision::NoOpinion) => false,
+            };
+            let allows = !enforcing().any(|answer| stops(&answer)) && enforcing().any(|answer| opens(&answer));
+            prop_assert_eq!(matches!(verdict, Verdict::Allow { .. }), allows, "{:?}", verdict);
+        }
+    }
+
     #[track_caller]
     fn check<const N: usize>(answers: [Result<Decision, CallError>; N], expected: &str) {
         let names: Vec<_> = (0..N).map(name).collect();
-        let request = RequestAttributes {
+        let request = request();
+        let answers = names.iter().zip(answers).map(|(policy, answer)| PolicyAnswer {
+            policy,
+            mode: PolicyMode::Enforce,
+            answer,
+        });
+        let got = match verdict(answers, Some(&request)) {
+            Verdict::Allow { policy } => format!("allow by {}", policy.unwrap()),
+            Verdict::Deny(reason) => format!("deny: {reason}"),
+        };
+        assert_eq!(got, expected);
+    }
+
+    /// To list pods in `dev` of `staging`.
+    fn request() -> RequestAttributes {
+        RequestAttributes {
             cluster: ClusterName::try_from("staging").unwrap(),
             info: RequestInfo {
                 is_resource_request: true,
@@ -266,17 +354,7 @@ mod tests {
             upgrade: false,
             patch_type: None,
             dry_run: false,
-        };
-        let answers = names.iter().zip(answers).map(|(policy, answer)| PolicyAnswer {
-            policy,
-            mode: PolicyMode::Enforce,
-            answer,
-        });
-        let got = match verdict(answers, Some(&request)) {
-            Verdict::Allow { policy } => format!("allow by {}", policy.unwrap()),
-            Verdict::Deny(reason) => format!("deny: {reason}"),
-        };
-        assert_eq!(got, expected);
+        }
     }
 
     fn name(index: usize) -> PluginName {

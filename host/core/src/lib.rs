@@ -15,10 +15,12 @@ mod decision;
 mod metadata;
 mod meter;
 mod plugin;
+mod quarantine;
 mod query;
 mod redacted;
 mod request_info;
 mod request_target;
+mod shadow;
 mod status;
 mod user;
 
@@ -31,16 +33,18 @@ pub use credential::{
     AuthError, Credential, Grant, Impersonation, Issued, PrivateKeyPair, RequestAuth, RequestAuthConflict,
     RequestAuthEntry, SecretError, SecretStore,
 };
-pub use decision::{Decision, DenyReason, Permission, PolicyAnswer, PolicyQuery, Verdict, verdict};
+pub use decision::{Answer, Decision, DenyReason, Permission, PolicyAnswer, PolicyQuery, Verdict, verdict};
 pub use metadata::Metadata;
 pub use meter::{CallMeter, CallOutcome, Counter, Gauge, Histogram, HistogramReading};
 pub use plugin::{
     AuthenticationStrategy, BoxError, BoxFuture, CallError, Digest, Generation, InvalidPluginName, Limit,
     PermissionPolicy, PluginName, PolicyMode,
 };
+pub use quarantine::{Admitted, Paused, Quarantine, QuarantineChange, QuarantineLimits, QuarantineStanding};
 pub use query::Query;
 pub use redacted::Redacted;
 pub use request_info::{RequestInfo, RequestInfoError};
 pub use request_target::{AmbiguousTarget, Encoding, RequestTarget, TargetPart};
+pub use shadow::{Offered, Shadow, ShadowCounts, ShadowOutcome, ShadowQuestion};
 pub use status::{Status, StatusReason};
 pub use user::UserInfo;

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::{AuthError, CallError, Decision, Issued, Limit};
+use crate::{Answer, AuthError, CallError, Decision, Issued, Limit};
 
 /// How often something happened.
 #[derive(Debug, Default)]
@@ -129,6 +129,8 @@ pub enum CallOutcome {
     DeadlineExceeded,
     /// As many calls as may be were in flight.
     Saturated,
+    /// Not called: it kept failing for this caller.
+    Quarantined,
     /// Out of memory.
     MemoryLimit,
     /// Out of table elements.
@@ -147,7 +149,7 @@ pub enum CallOutcome {
 
 impl CallOutcome {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Allow,
         Self::Deny,
         Self::NoOpinion,
@@ -159,6 +161,7 @@ impl CallOutcome {
         Self::Misconfigured,
         Self::DeadlineExceeded,
         Self::Saturated,
+        Self::Quarantined,
         Self::MemoryLimit,
         Self::TableLimit,
         Self::StackLimit,
@@ -182,6 +185,7 @@ impl CallOutcome {
             Self::Misconfigured => "misconfigured",
             Self::DeadlineExceeded => "deadline-exceeded",
             Self::Saturated => "saturated",
+            Self::Quarantined => "quarantined",
             Self::MemoryLimit => "memory-limit",
             Self::TableLimit => "table-limit",
             Self::StackLimit => "stack-limit",
@@ -190,6 +194,12 @@ impl CallOutcome {
             Self::MalformedAnswer => "malformed-answer",
             Self::Cancelled => "cancelled",
         }
+    }
+}
+
+impl From<&Answer> for CallOutcome {
+    fn from(answer: &Answer) -> Self {
+        Self::from(&answer.decision)
     }
 }
 
@@ -221,6 +231,7 @@ impl From<&CallError> for CallOutcome {
         match error {
             CallError::DeadlineExceeded { .. } => Self::DeadlineExceeded,
             CallError::Saturated { .. } => Self::Saturated,
+            CallError::Quarantined { .. } => Self::Quarantined,
             CallError::LimitReached { limit: Limit::Memory, .. } => Self::MemoryLimit,
             CallError::LimitReached { limit: Limit::Table, .. } => Self::TableLimit,
             CallError::LimitReached { limit: Limit::Stack, .. } => Self::StackLimit,

@@ -6,10 +6,12 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    AuthError, ClusterDetails, Credential, Decision, Issued, Metadata, PolicyQuery, RequestAuth, SecretStore, UserInfo,
+    Answer, AuthError, ClusterDetails, Credential, Decision, Issued, Metadata, PolicyQuery, Quarantine, RequestAuth,
+    SecretStore, Shadow, UserInfo,
 };
 
 /// A future that a trait object can return.
@@ -133,6 +135,16 @@ pub trait PermissionPolicy: Send + Sync {
     /// Whether its answer counts.
     fn mode(&self) -> PolicyMode;
 
+    /// Whom it is not called for at present; none where that is not watched.
+    fn quarantine(&self) -> Option<&Arc<Quarantine>> {
+        None
+    }
+
+    /// What it would have changed, for a shadow policy.
+    fn shadow(&self) -> Option<&Arc<Shadow>> {
+        None
+    }
+
     /// Judges one query. Ends within the plug-in's deadline, whatever the guest does;
     /// dropping the future ends the guest.
     fn handle<'a>(
@@ -140,12 +152,26 @@ pub trait PermissionPolicy: Send + Sync {
         query: &'a PolicyQuery,
         user: Option<&'a UserInfo>,
     ) -> BoxFuture<'a, Result<Decision, CallError>>;
+
+    /// As [`handle`](Self::handle), with what the policy has to tell the caller. One that never has anything need not write it.
+    fn answer<'a>(
+        &'a self,
+        query: &'a PolicyQuery,
+        user: Option<&'a UserInfo>,
+    ) -> BoxFuture<'a, Result<Answer, CallError>> {
+        Box::pin(async move { self.handle(query, user).await.map(Answer::from) })
+    }
 }
 
 /// A guest that yields a cluster's credential.
 pub trait AuthenticationStrategy: Send + Sync {
     /// The `authProvider` that it serves.
     fn name(&self) -> &PluginName;
+
+    /// Whom it is not called for at present; none where that is not watched.
+    fn quarantine(&self) -> Option<&Arc<Quarantine>> {
+        None
+    }
 
     /// Yields the credential for one request to `cluster`.
     ///
@@ -226,6 +252,14 @@ pub enum CallError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It failed this caller so often that it is not called for a while.
+    #[error("plug-in `{plugin}` keeps failing for this caller, and is not called for {retry_after:?}")]
+    Quarantined {
+        /// Who was not asked.
+        plugin: PluginName,
+        /// For how long.
+        retry_after: Duration,
+    },
 }
 
 /// A limit of the sandbox.
@@ -240,6 +274,9 @@ pub enum Limit {
     /// Call stack.
     #[error("stack")]
     Stack,
+    /// Core instances, tables or memories of one instance.
+    #[error("core instances, tables or memories")]
+    Instances,
     /// Size of an answer.
     #[error("output size")]
     Output,
@@ -254,9 +291,11 @@ impl CallError {
             Self::LimitReached { limit: Limit::Memory, .. } => "memory-limit",
             Self::LimitReached { limit: Limit::Table, .. } => "table-limit",
             Self::LimitReached { limit: Limit::Stack, .. } => "stack-limit",
+            Self::LimitReached { limit: Limit::Instances, .. } => "instance-limit",
             Self::LimitReached { limit: Limit::Output, .. } => "output-limit",
             Self::Trapped { .. } => "trapped",
             Self::Malformed { .. } => "malformed-answer",
+            Self::Quarantined { .. } => "quarantined",
         }
     }
 
@@ -267,7 +306,19 @@ impl CallError {
             | Self::Saturated { plugin, .. }
             | Self::LimitReached { plugin, .. }
             | Self::Trapped { plugin, .. }
-            | Self::Malformed { plugin, .. } => plugin,
+            | Self::Malformed { plugin, .. }
+            | Self::Quarantined { plugin, .. } => plugin,
+        }
+    }
+
+    /// Whether the guest itself failed, rather than the host having no room or no patience for it.
+    pub const fn is_the_guests(&self) -> bool {
+        match self {
+            Self::DeadlineExceeded { .. }
+            | Self::LimitReached { .. }
+            | Self::Trapped { .. }
+            | Self::Malformed { .. } => true,
+            Self::Saturated { .. } | Self::Quarantined { .. } => false,
         }
     }
 }

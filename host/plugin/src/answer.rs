@@ -1,7 +1,7 @@
 //! What a guest's texts are held to before anyone else sees them.
 
 use crate::capability::log::steers;
-use crate::limits::{OUTPUT_BYTES_MAX, REASON_CHARS_MAX};
+use crate::limits::REASON_CHARS_MAX;
 
 /// Counts the bytes of one answer.
 #[derive(Default)]
@@ -13,9 +13,9 @@ impl Size {
         self.0 = self.0.saturating_add(text.len()).saturating_add(size_of::<String>());
     }
 
-    /// Whether the answer is larger than an answer may be.
-    pub(crate) const fn too_large(&self) -> bool {
-        self.0 > OUTPUT_BYTES_MAX
+    /// Whether the answer is larger than it may be.
+    pub(crate) const fn exceeds(&self, bytes_max: usize) -> bool {
+        self.0 > bytes_max
     }
 }
 
@@ -42,7 +42,16 @@ pub(crate) fn texts(faults: Vec<String>) -> Vec<String> {
     texts
 }
 
+/// Warnings for the caller, each as [`text`] and short enough for a header, and not too many of them.
+pub(crate) fn warnings(warnings: &[String]) -> Vec<String> {
+    let shown = warnings.iter().filter(|warning| !warning.is_empty()).take(WARNINGS_MAX);
+    shown.map(|warning| text(warning).chars().take(WARNING_CHARS_MAX).collect()).collect()
+}
+
 const FAULTS_MAX: usize = 64;
+const WARNINGS_MAX: usize = 8;
+/// What the API server itself cuts its warnings at.
+const WARNING_CHARS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -60,6 +69,13 @@ mod tests {
             assert_eq!(text(reason), expected);
         }
         assert_eq!(text(&"ä".repeat(REASON_CHARS_MAX + 1)), "ä".repeat(REASON_CHARS_MAX));
+    }
+
+    #[test]
+    fn warnings_are_few_and_short() {
+        let given = vec![String::new(), "a\r\nb".to_owned(), "é".repeat(300)];
+        assert_eq!(warnings(&given), ["a  b".to_owned(), "é".repeat(256)]);
+        assert_eq!(warnings(&vec!["w".to_owned(); 9]).len(), WARNINGS_MAX);
     }
 
     #[test]

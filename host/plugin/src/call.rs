@@ -1,19 +1,26 @@
 //! One call into a guest: its permit, its store, its deadline, and how it can fail.
 //!
 //! Two clocks bound it. The engine's epoch interrupts a guest that computes, and lets others run on this
-//! thread every few milliseconds; a timeout around the whole ends one that waits inside a host call. Neither
+//! thread every few milliseconds ([`Pace`]); a timeout around the whole ends one that waits inside a host call. Neither
 //! counts the time in which the guest could run and others did ([`CallClock`]).
+//!
+//! Around both stands the [`Quarantine`]: who keeps failing is not called.
 //!
 //! Cancel safety: dropping a call ends its guest and gives its permit and memory back.
 
 use std::future::{Future, poll_fn};
+use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::{debug, info, warn};
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
-use witgate_core::{CallError, CallMeter, Digest, Limit, PluginName, SecretStore};
+use witgate_core::{
+    CallError, CallMeter, Digest, Limit, Paused, PluginName, Quarantine, QuarantineChange, SecretStore,
+};
 
 use crate::Limits;
 use crate::call_clock::CallClock;
@@ -22,7 +29,8 @@ use crate::capability::http::send::Outbound;
 use crate::capability::log::{CallLog, PluginLog};
 use crate::capability::wasi::Surroundings;
 use crate::host::Shared;
-use crate::limits::{LIFTED_BYTES_MAX, LOAD_DEADLINE};
+use crate::limits::{LIFTED_BYTES_FOR_EACH, LIFTED_BYTES_MIN, LOAD_DEADLINE, slow_calls_max};
+use crate::pace::Pace;
 use crate::sandbox::{Budget, Sandbox, SecretStores};
 use crate::warm::WarmInstances;
 
@@ -34,6 +42,11 @@ pub(crate) struct Runner {
     pub(crate) meter: Arc<CallMeter>,
     limits: Limits,
     permits: Semaphore,
+    /// Calls that wait for a permit.
+    waiting: AtomicU32,
+    /// For guests that compute for long.
+    turns: Arc<Semaphore>,
+    quarantine: Arc<Quarantine>,
     log: Arc<PluginLog>,
     secrets: Arc<dyn SecretStore>,
     /// Where it may send HTTP requests; none where nowhere.
@@ -57,12 +70,18 @@ const TICKS_AT_A_TIME: u64 = 4;
 /// When a call must have ended.
 #[derive(Clone)]
 pub(crate) struct Deadline {
-    clock: Arc<CallClock>,
+    pace: Arc<Pace>,
     given: Duration,
 }
 
+/// A place in the queue of those that wait to begin; given back when dropped.
+struct Place<'a>(&'a AtomicU32);
+
 /// How long a call may queue for a thread, all together, on top of its deadline.
 const QUEUEING_MAX: Duration = Duration::from_secs(1);
+
+/// How often a call that queues is looked at; as much later may it end than at its deadline.
+const QUEUEING_LOOK: Duration = Duration::from_millis(10);
 
 /// Raised inside a guest that still computes at its deadline.
 #[derive(Debug, thiserror::Error)]
@@ -82,22 +101,91 @@ impl Runner {
         host: Arc<Shared>,
     ) -> Self {
         // A u32 fits a usize on every target that the engine has.
-        let permits = Semaphore::new(limits.concurrency_max.get() as usize);
-        let log = Arc::new(PluginLog::new(name.clone()));
-        Self { name, digest, meter: Arc::default(), limits, permits, log, secrets, outbound, host }
+        let permits = Semaphore::new(limits.concurrency_max as usize);
+        let log = Arc::new(PluginLog::new(name.clone(), limits.log_bytes_max));
+        Self {
+            name,
+            digest,
+            meter: Arc::default(),
+            limits,
+            permits,
+            waiting: AtomicU32::new(0),
+            turns: Arc::new(Semaphore::new(slow_calls_max())),
+            quarantine: Arc::default(),
+            log,
+            secrets,
+            outbound,
+            host,
+        }
+    }
+
+    /// Asks for `caller` unless it is quarantined, and keeps count of what comes of it.
+    pub(crate) async fn guarded<T>(
+        &self,
+        caller: impl Hash,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let admitted = self
+            .quarantine
+            .admit(caller, Instant::now())
+            .map_err(|Paused { retry_after }| CallError::Quarantined { plugin: self.name.clone(), retry_after })?;
+        let answer = call.await;
+        let change = match &answer {
+            Ok(_) => admitted.succeeded(Instant::now()),
+            Err(error) if error.is_the_guests() => admitted.failed(Instant::now()),
+            Err(_) => None, // it says nothing about the guest
+        };
+        self.tell(change, answer.as_ref().err());
+        answer
+    }
+
+    /// Said once when it begins and once when it is over, however many callers it is about.
+    fn tell(&self, change: Option<QuarantineChange>, error: Option<&CallError>) {
+        let (plugin, code) = (&self.name, error.map_or("", CallError::code));
+        match change {
+            None => {}
+            Some(QuarantineChange::Begun { pause, callers: 1 }) => {
+                warn!(%plugin, code, ?pause, "a plug-in keeps failing for a caller, and is not called for it for a while");
+            }
+            Some(QuarantineChange::Begun { pause, callers }) => {
+                debug!(%plugin, code, ?pause, callers, "a plug-in keeps failing for one more caller");
+            }
+            Some(QuarantineChange::Prolonged { pause }) => {
+                debug!(%plugin, code, ?pause, "a plug-in still fails for a caller");
+            }
+            Some(QuarantineChange::Lifted { callers: 0 }) => {
+                info!(%plugin, "a plug-in that kept failing answers again");
+            }
+            Some(QuarantineChange::Lifted { callers }) => {
+                debug!(%plugin, callers, "a plug-in answers one caller again")
+            }
+        }
+    }
+
+    /// Whom it is not called for.
+    pub(crate) const fn quarantine(&self) -> &Arc<Quarantine> {
+        &self.quarantine
+    }
+
+    /// Bytes of the texts in one answer.
+    pub(crate) const fn output_bytes_max(&self) -> usize {
+        self.limits.output_bytes_max
     }
 
     /// Begins a call, in the store that `warm` yields where there is one. It is asked only once the call is admitted.
-    pub(crate) fn begin<T>(
+    pub(crate) async fn begin<T>(
         &self,
         secrets: SecretStores,
         warm: impl FnOnce() -> Option<(Store<Sandbox>, T)>,
     ) -> Result<(Call<'_>, Option<T>), CallError> {
-        let permit = self.admit()?;
+        let permit = match self.admit() {
+            Ok(permit) => permit,
+            Err(_full) => self.wait_for_permit(self.limits.deadline).await?,
+        };
         let sandbox = self.sandbox(self.limits.deadline, secrets);
         let deadline = sandbox.deadline.clone();
         let (store, kept) = match warm() {
-            None => (new_store(&self.host.engine, sandbox), None),
+            None => (self.new_store(&self.host.engine, sandbox), None),
             Some((mut store, kept)) => {
                 store.data_mut().begin_again(sandbox);
                 store.set_epoch_deadline(TICKS_AT_A_TIME);
@@ -122,23 +210,54 @@ impl Runner {
         let permit = self.admit()?;
         let sandbox = self.sandbox(LOAD_DEADLINE, self.secrets(None));
         let deadline = sandbox.deadline.clone();
-        Ok(Call { store: new_store(engine, sandbox), deadline, runner: self, _permit: permit })
+        Ok(Call { store: self.new_store(engine, sandbox), deadline, runner: self, _permit: permit })
     }
 
     fn admit(&self) -> Result<SemaphorePermit<'_>, CallError> {
         self.permits.try_acquire().map_err(|_full| self.saturated())
     }
 
+    /// A time that begins now.
+    pub(crate) fn deadline(&self, given: Duration) -> Deadline {
+        let pace = Pace::begin(CallClock::begin(), Arc::clone(&self.turns));
+        Deadline { pace: Arc::new(pace), given }
+    }
+
     fn sandbox(&self, given: Duration, secrets: SecretStores) -> Sandbox {
         let log = Arc::new(CallLog::new(Arc::clone(&self.log)));
         Sandbox {
-            deadline: Deadline::begin(given),
-            budget: Budget::new(self.limits.memory_bytes_max),
+            deadline: self.deadline(given),
+            budget: Budget::new(&self.limits),
             secrets,
             surroundings: Surroundings::STILL,
             wasi: None,
             http: HttpState::new(self.outbound.clone(), Arc::clone(&log)),
             log,
+        }
+    }
+
+    fn new_store(&self, engine: &Engine, sandbox: Sandbox) -> Store<Sandbox> {
+        let mut store = Store::new(engine, sandbox);
+        store.limiter(|sandbox| &mut sandbox.budget);
+        let lifted_bytes_max = self.limits.output_bytes_max.saturating_mul(LIFTED_BYTES_FOR_EACH);
+        store.set_hostcall_fuel(lifted_bytes_max.max(LIFTED_BYTES_MIN));
+        store.set_epoch_deadline(TICKS_AT_A_TIME);
+        store.epoch_deadline_callback(|context| {
+            let deadline = &context.data().deadline;
+            if deadline.has_passed() {
+                return Err(wasmtime::Error::new(DeadlinePassed));
+            }
+            Ok(UpdateDeadline::YieldCustom(TICKS_AT_A_TIME, deadline.pace.next_turn()))
+        });
+        store
+    }
+
+    /// Waits where the plug-in's queue has room, at most as long as a call may take.
+    async fn wait_for_permit(&self, patience: Duration) -> Result<SemaphorePermit<'_>, CallError> {
+        let _place = Place::take(&self.waiting, self.limits.queue_max).ok_or_else(|| self.saturated())?;
+        match tokio::time::timeout(patience, self.permits.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(self.saturated()),
         }
     }
 
@@ -153,33 +272,25 @@ impl Runner {
     }
 
     fn saturated(&self) -> CallError {
-        CallError::Saturated { plugin: self.name.clone(), max: self.limits.concurrency_max.get() }
+        CallError::Saturated { plugin: self.name.clone(), max: self.limits.concurrency_max }
     }
 }
 
-fn new_store(engine: &Engine, sandbox: Sandbox) -> Store<Sandbox> {
-    let mut store = Store::new(engine, sandbox);
-    store.limiter(|sandbox| &mut sandbox.budget);
-    store.set_hostcall_fuel(LIFTED_BYTES_MAX);
-    store.set_epoch_deadline(TICKS_AT_A_TIME);
-    store.epoch_deadline_callback(|context| {
-        let deadline = &context.data().deadline;
-        if deadline.has_passed() {
-            return Err(wasmtime::Error::new(DeadlinePassed));
-        }
-        deadline.clock.yields();
-        // Tokio's own yield: the task goes to the back, and timers and sockets get their turn.
-        Ok(UpdateDeadline::YieldCustom(TICKS_AT_A_TIME, Box::pin(tokio::task::yield_now())))
-    });
-    store
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicU32, max: u32) -> Option<Self> {
+        let one_more = |waiting: u32| waiting.checked_add(1).filter(|waiting| *waiting <= max);
+        waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Self(waiting))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Deadline {
-    /// Begins now.
-    pub(crate) fn begin(given: Duration) -> Self {
-        Self { clock: Arc::new(CallClock::begin()), given }
-    }
-
     /// Waits for `guest` until the deadline.
     pub(crate) async fn bound<T>(
         &self,
@@ -191,11 +302,17 @@ impl Deadline {
             return Ok(ended);
         }
         let mut guest = poll_fn(|cx| {
-            self.clock.resumes();
-            guest.as_mut().poll(cx)
+            let polled = guest.as_mut().poll(cx);
+            // Whatever came of it: an instance that is kept for later calls must not keep a turn.
+            self.pace.rest();
+            polled
         });
+        let clock = &self.pace.clock;
         while !self.has_passed() {
-            let remaining = self.given.saturating_sub(self.clock.taken());
+            let mut remaining = self.given.saturating_sub(clock.taken());
+            if clock.queues() {
+                remaining = remaining.max(QUEUEING_LOOK); // its time stands still
+            }
             if let Ok(ended) = tokio::time::timeout(remaining, &mut guest).await {
                 return Ok(ended);
             }
@@ -204,7 +321,8 @@ impl Deadline {
     }
 
     fn has_passed(&self) -> bool {
-        self.clock.taken() >= self.given || self.clock.elapsed() >= self.given + QUEUEING_MAX
+        let clock = &self.pace.clock;
+        clock.taken() >= self.given || clock.elapsed() >= self.given + QUEUEING_MAX
     }
 }
 
@@ -236,9 +354,13 @@ impl Call<'_> {
         if trap == Some(Trap::StackOverflow) {
             return limit_reached(Limit::Stack);
         }
-        // The type is private to the engine; a test holds this text.
-        if error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted") {
+        // These types are private to the engine; tests hold the texts.
+        let cause = error.root_cause().to_string();
+        if cause.contains("fuel allocated for hostcalls has been exhausted") {
             return limit_reached(Limit::Output);
+        }
+        if cause.contains("resource limit exceeded: ") {
+            return limit_reached(Limit::Instances);
         }
         // A guest that was refused memory dies of it in its own way.
         if let Some(limit) = self.store.data().budget.refused {
@@ -275,7 +397,10 @@ mod tests {
     #[test]
     fn queueing_has_a_limit() {
         let given = Duration::from_secs(60);
-        let passed = |queued| Deadline { clock: Arc::new(CallClock::queued_for(queued)), given }.has_passed();
+        let passed = |queued| {
+            let pace = Pace::begin(CallClock::queued_for(queued), Arc::new(Semaphore::new(1)));
+            Deadline { pace: Arc::new(pace), given }.has_passed()
+        };
         assert!(!passed(given));
         assert!(passed(given + QUEUEING_MAX));
     }

@@ -42,9 +42,18 @@ impl CallClock {
         }
     }
 
-    /// What counts against the deadline.
+    /// What counts against the deadline; it stands still while the call queues.
     pub(crate) fn taken(&self) -> Duration {
-        self.begun.elapsed().saturating_sub(Duration::from_nanos(self.queued_ns.load(Ordering::Relaxed)))
+        let until = match self.yielded_at_ns.load(Ordering::Relaxed).checked_sub(1) {
+            Some(yielded_at) => Duration::from_nanos(yielded_at),
+            None => self.begun.elapsed(),
+        };
+        until.saturating_sub(Duration::from_nanos(self.queued_ns.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the call queues now.
+    pub(crate) fn queues(&self) -> bool {
+        self.yielded_at_ns.load(Ordering::Relaxed) != 0
     }
 
     /// All of it, queueing included.
@@ -75,7 +84,9 @@ mod tests {
         clock.resumes(); // from a host call: that counted
         assert!(clock.taken() >= Duration::from_millis(5));
         clock.yields();
+        let taken = clock.taken();
         pass();
+        assert_eq!(clock.taken(), taken);
         clock.resumes();
         assert!(clock.elapsed() - clock.taken() >= Duration::from_millis(5));
     }

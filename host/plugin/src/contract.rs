@@ -12,8 +12,53 @@ use witgate_core::PluginName;
 use crate::LoadError;
 use crate::capability::{http, wasi};
 
-/// The contract's version, as `/status` shows it.
-pub(crate) const CONTRACT: &str = "auth@0.1.0";
+/// A version of the contract that is served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ContractVersion {
+    V0_1,
+    V0_2,
+}
+
+impl ContractVersion {
+    const ALL: [Self; 2] = [Self::V0_1, Self::V0_2];
+
+    /// As `/status` shows it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::V0_1 => "auth@0.1.0",
+            Self::V0_2 => "auth@0.2.0",
+        }
+    }
+
+    /// The interface that every plug-in exports.
+    pub(crate) const fn plugin(self) -> &'static str {
+        match self {
+            Self::V0_1 => "witgate:auth/plugin@0.1.0",
+            Self::V0_2 => "witgate:auth/plugin@0.2.0",
+        }
+    }
+
+    /// The interface that a policy exports.
+    const fn policy(self) -> &'static str {
+        match self {
+            Self::V0_1 => "witgate:auth/permission-policy@0.1.0",
+            Self::V0_2 => "witgate:auth/permission-policy@0.2.0",
+        }
+    }
+
+    /// The interface that a strategy exports.
+    const fn strategy(self) -> &'static str {
+        match self {
+            Self::V0_1 => "witgate:auth/authentication-strategy@0.1.0",
+            Self::V0_2 => "witgate:auth/authentication-strategy@0.2.0",
+        }
+    }
+
+    /// Whether `version` is one of those that are served.
+    fn serves(version: &str) -> bool {
+        Self::ALL.into_iter().any(|served| served.as_str().strip_prefix("auth@") == Some(version))
+    }
+}
 
 /// What a plug-in does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
@@ -78,21 +123,26 @@ fn inspect_names(
 ) -> Result<PluginKind, LoadError> {
     for (uses, items) in [("exports", exports), ("imports", imports)] {
         let other = items.iter().find(|item| match Item::parse(item) {
-            Item::Contract { version, .. } => version != VERSION,
+            Item::Contract { version, .. } => !ContractVersion::serves(version),
             Item::Wasi { .. } | Item::Other => false,
         });
         if let Some(item) = other {
             return Err(LoadError::OtherContract { plugin: plugin.clone(), uses, item: (*item).to_owned() });
         }
     }
-    let kind = match (exports.contains(&POLICY), exports.contains(&STRATEGY)) {
-        (true, false) => PluginKind::Policy,
-        (false, true) => PluginKind::Strategy,
-        (true, true) => return Err(LoadError::TwoKinds { plugin: plugin.clone() }),
-        (false, false) => return Err(LoadError::UnknownKind { plugin: plugin.clone(), exports: quoted(exports) }),
+    let mut found = None;
+    for version in ContractVersion::ALL {
+        for (kind, export) in [(PluginKind::Policy, version.policy()), (PluginKind::Strategy, version.strategy())] {
+            if exports.contains(&export) && found.replace((kind, version)).is_some() {
+                return Err(LoadError::TwoKinds { plugin: plugin.clone() });
+            }
+        }
+    }
+    let Some((kind, version)) = found else {
+        return Err(LoadError::UnknownKind { plugin: plugin.clone(), exports: quoted(exports) });
     };
-    if !exports.contains(&PLUGIN) {
-        return Err(LoadError::MissingExport { plugin: plugin.clone(), kind, export: PLUGIN });
+    if !exports.contains(&version.plugin()) {
+        return Err(LoadError::MissingExport { plugin: plugin.clone(), kind, export: version.plugin() });
     }
     // A sidecar that lists hosts grants HTTP, whatever the hosts are.
     let http = outbound && kind == PluginKind::Strategy;
@@ -105,7 +155,9 @@ fn inspect_names(
 
 fn is_granted(kind: PluginKind, http: bool, import: &str) -> bool {
     match Item::parse(import) {
-        Item::Contract { interface, version } => version == VERSION && kind.capabilities().contains(&interface),
+        Item::Contract { interface, version } => {
+            ContractVersion::serves(version) && kind.capabilities().contains(&interface)
+        }
         Item::Wasi { interface, version } => {
             let is_there = wasi::INTERFACES.contains(&interface) || (http && http::INTERFACES.contains(&interface));
             version.starts_with("0.2.") && is_there
@@ -152,16 +204,15 @@ fn quoted(names: &[&str]) -> String {
     shown.join(", ")
 }
 
-const VERSION: &str = "0.1.0";
-const PLUGIN: &str = "witgate:auth/plugin@0.1.0";
-const POLICY: &str = "witgate:auth/permission-policy@0.1.0";
-const STRATEGY: &str = "witgate:auth/authentication-strategy@0.1.0";
 const NAMES_SHOWN_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const PLUGIN: &str = ContractVersion::V0_1.plugin();
+    const POLICY: &str = ContractVersion::V0_1.policy();
+    const STRATEGY: &str = ContractVersion::V0_1.strategy();
     const LOG: &str = "witgate:auth/log@0.1.0";
     const SECRETS: &str = "witgate:auth/secrets@0.1.0";
 
@@ -171,32 +222,44 @@ mod tests {
         check(&[PLUGIN, POLICY], &[LOG], "policy");
         check(&[PLUGIN, STRATEGY], &[LOG, SECRETS, "witgate:auth/types@0.1.0"], "strategy");
         check(&[PLUGIN, POLICY], &["wasi:cli/environment@0.2.6", "wasi:io/poll@0.2.0"], "policy");
+        let (plugin, policy) = (ContractVersion::V0_2.plugin(), ContractVersion::V0_2.policy());
+        check(&[plugin, policy], &[LOG, "witgate:auth/log@0.2.0"], "policy");
+        check(
+            &[plugin, POLICY],
+            &[],
+            "plug-in `x` does not export `witgate:auth/plugin@0.1.0`, which every policy must",
+        );
+        check(
+            &[PLUGIN, plugin, POLICY, policy],
+            &[],
+            "plug-in `x` exports a policy or strategy more than once; it must be one of them, in one version",
+        );
 
         check(
             &[],
             &[],
-            "plug-in `x` exports neither `witgate:auth/permission-policy@0.1.0` nor `witgate:auth/authentication-strategy@0.1.0`; it exports nothing",
+            "plug-in `x` exports neither `witgate:auth/permission-policy` nor `witgate:auth/authentication-strategy`; it exports nothing",
         );
         check(
             &["wasi:cli/run@0.2.0"],
             &[],
-            "plug-in `x` exports neither `witgate:auth/permission-policy@0.1.0` nor `witgate:auth/authentication-strategy@0.1.0`; it exports `wasi:cli/run@0.2.0`",
+            "plug-in `x` exports neither `witgate:auth/permission-policy` nor `witgate:auth/authentication-strategy`; it exports `wasi:cli/run@0.2.0`",
         );
         check(
             &[PLUGIN, POLICY, STRATEGY],
             &[],
-            "plug-in `x` exports both a policy and a strategy; it must be one of them",
+            "plug-in `x` exports a policy or strategy more than once; it must be one of them, in one version",
         );
         check(&[POLICY], &[], "plug-in `x` does not export `witgate:auth/plugin@0.1.0`, which every policy must");
         check(
-            &[PLUGIN, "witgate:auth/permission-policy@0.2.0"],
+            &[PLUGIN, "witgate:auth/permission-policy@0.3.0"],
             &[],
-            "plug-in `x` exports `witgate:auth/permission-policy@0.2.0`; this witgate speaks auth@0.1.0",
+            "plug-in `x` exports `witgate:auth/permission-policy@0.3.0`; this witgate speaks auth@0.1.0 and auth@0.2.0",
         );
         check(
             &[PLUGIN, POLICY],
             &["witgate:auth/log@9.0.0"],
-            "plug-in `x` imports `witgate:auth/log@9.0.0`; this witgate speaks auth@0.1.0",
+            "plug-in `x` imports `witgate:auth/log@9.0.0`; this witgate speaks auth@0.1.0 and auth@0.2.0",
         );
         check(
             &[PLUGIN, POLICY],

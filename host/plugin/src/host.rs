@@ -19,7 +19,7 @@ use crate::compiled_cache::{CacheDirectoryError, CompiledCache};
 use crate::compiled_code::{CompilationCounts, CompiledCode};
 use crate::sandbox::Sandbox;
 use crate::ticker::Ticker;
-use crate::{LoadError, LoadedPlugin, PluginSource, engine, loading};
+use crate::{LoadError, LoadedPlugin, PluginSource, engine, loading, worlds};
 
 /// Runs plug-ins. Cheap to clone; what it loaded keeps it alive.
 #[derive(Clone)]
@@ -177,6 +177,7 @@ fn policy_linker(engine: &Engine) -> wasmtime::Result<Linker<Sandbox>> {
     let mut linker = Linker::new(engine);
     wasi::link(&mut linker)?;
     policy::Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox: &mut Sandbox| sandbox)?;
+    worlds::link_policy_v0_2(&mut linker)?;
     Ok(linker)
 }
 
@@ -185,6 +186,7 @@ fn strategy_linker(engine: &Engine) -> wasmtime::Result<Linker<Sandbox>> {
     wasi::link(&mut linker)?;
     http::link(&mut linker)?;
     strategy::Strategy::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox: &mut Sandbox| sandbox)?;
+    worlds::link_strategy_v0_2(&mut linker)?;
     Ok(linker)
 }
 

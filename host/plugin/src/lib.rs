@@ -1,4 +1,4 @@
-//! Runs policies and strategies: WebAssembly components behind the contract in `wit/auth@0.1.0`.
+//! Runs policies and strategies: WebAssembly components behind the contract in `wit/`, in each of its versions.
 //!
 //! [`Host::load`] turns a component's bytes into a [`LoadedPlugin`]: recognised, compiled,
 //! link-checked and configured, or refused with the reason. The loaded plug-in implements a trait of
@@ -27,6 +27,7 @@ mod load_error;
 mod loaded;
 mod loading;
 mod lower;
+mod pace;
 mod policy;
 mod sandbox;
 mod snapshot;
@@ -35,6 +36,7 @@ mod start_state;
 mod strategy;
 mod ticker;
 mod warm;
+mod worlds;
 
 pub use capability::http::address::{AddressRange, InvalidAddressRange};
 pub use capability::http::allow_list::{InvalidAuthorities, InvalidOrigin, OutboundHost};
@@ -42,7 +44,7 @@ pub use compiled_cache::CacheDirectoryError;
 pub use compiled_code::CompilationCounts;
 pub use contract::PluginKind;
 pub use host::{Host, HostConfig, HostError, Snapshots};
-pub use limits::{InvalidLimits, Limits};
+pub use limits::{InvalidLimit, LimitNumbers, Limits};
 pub use load_error::LoadError;
 pub use loaded::LoadedPlugin;
 pub use policy::WasmPolicy;

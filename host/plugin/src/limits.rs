@@ -1,162 +1,204 @@
 //! What one call into a plug-in may spend.
 //!
-//! The limits that an operator chooses are [`Limits`]; the rest are constants here, the
-//! same for every plug-in.
+//! Those that an operator chooses are [`Limits`], and their defaults and bounds stand in one table, [`RANGES`]; the rest are
+//! constants here, the same for every plug-in. `policies/README.md` shows the same table to operators, and a test holds
+//! the two together.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// What one call into a plug-in may spend, checked.
 ///
-/// As a sidecar's `limits`: `{ deadlineMs: 50, memoryMiB: 64, concurrency: 64, instanceCalls: 1000 }`, which are also the
-/// defaults of keys that are absent.
+/// As a sidecar's `limits`: `{ deadlineMs: 50, memoryMiB: 64, concurrency: 64, … }`; a key that is absent has its default.
 ///
 /// ```
 /// use std::time::Duration;
-/// use witgate_plugin::Limits;
+/// use witgate_plugin::{LimitNumbers, Limits};
 ///
-/// let limits: Limits = serde_json::from_str(r#"{ "deadlineMs": 10000 }"#)?;
+/// let mut numbers = LimitNumbers::default();
+/// *numbers.slot("deadlineMs").unwrap() = 10_000;
+/// let limits = Limits::try_from(numbers)?;
 /// assert_eq!(limits.deadline, Duration::from_secs(10));
 /// assert_eq!(limits.memory_bytes_max, Limits::default().memory_bytes_max);
-/// # Ok::<(), serde_json::Error>(())
+/// # Ok::<(), witgate_plugin::InvalidLimit>(())
 /// ```
-#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize)]
-#[serde(try_from = "RawLimits")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive] // so that no other crate can build one past the checks
 pub struct Limits {
     /// Time until the call is interrupted: computing and waiting count, queueing for a processor does not.
     pub deadline: Duration,
     /// Linear memory that one instance may reach, all its memories together.
     pub memory_bytes_max: usize,
-    /// Calls that one plug-in may have in flight; further ones are refused, not queued.
-    pub concurrency_max: NonZeroU32,
+    /// Elements that each of its tables may have.
+    pub table_elements_max: usize,
+    /// Core instances inside one instance of the component.
+    pub core_instances_max: usize,
+    /// Bytes of the texts in one answer.
+    pub output_bytes_max: usize,
+    /// Bytes of log lines that one call may write; further lines are dropped.
+    pub log_bytes_max: usize,
+    /// Calls that one plug-in may have in flight.
+    pub concurrency_max: u32,
+    /// Calls that may wait, as long as a call may take, for one of those to end; further ones are refused.
+    pub queue_max: u32,
     /// Calls that one instance serves before it is dropped, where instances are reused.
     pub instance_calls_max: NonZeroU32,
 }
 
-/// `Limits` as written in the file: any number, not yet a promise.
-#[derive(serde::Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-struct RawLimits {
-    deadline_ms: u64,
-    #[serde(rename = "memoryMiB")]
-    memory_mib: u64,
-    concurrency: u32,
-    instance_calls: u32,
+/// The limits as they stand in a file: any numbers, not yet a promise.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LimitNumbers([u64; RANGES.len()]);
+
+/// A number is not a limit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{key}` is {given}; it must be between {min} and {max}")]
+pub struct InvalidLimit {
+    key: &'static str,
+    given: u64,
+    min: u64,
+    max: u64,
 }
 
-/// Why numbers are not limits.
-#[derive(Debug, Eq, PartialEq, thiserror::Error)]
-pub enum InvalidLimits {
-    /// Of the deadline.
-    #[error("`deadlineMs` is {given_ms}; it must be between 1 and {DEADLINE_MS_MAX}")]
-    Deadline {
-        /// What was given.
-        given_ms: u64,
-    },
-    /// Of the memory.
-    #[error("`memoryMiB` is {given_mib}; it must be between 1 and {MEMORY_MIB_MAX}")]
-    Memory {
-        /// What was given.
-        given_mib: u64,
-    },
-    /// Of an instance's calls.
-    #[error("`instanceCalls` is {given}; it must be between 1 and {INSTANCE_CALLS_MAX}")]
-    InstanceCalls {
-        /// What was given.
-        given: u32,
-    },
-    /// Of the concurrency.
-    #[error("`concurrency` is {given}; it must be between 1 and {CONCURRENCY_MAX}")]
-    Concurrency {
-        /// What was given.
-        given: u32,
-    },
+/// A limit that an operator chooses.
+struct Range {
+    key: &'static str,
+    default: u64,
+    min: u64,
+    max: u64,
+}
+
+/// All of them, in the order of [`Limits`].
+const RANGES: [Range; 9] = [
+    Range { key: "deadlineMs", default: 50, min: 1, max: 10_000 },
+    Range { key: "memoryMiB", default: 64, min: 1, max: MEMORY_MIB_MAX },
+    // A Python interpreter has some 12,000. More than the default no table of the memory pool could hold.
+    Range { key: "tableElements", default: TABLE_ELEMENTS_MAX as u64, min: 1, max: TABLE_ELEMENTS_MAX as u64 },
+    // A Python guest has some 30.
+    Range { key: "coreInstances", default: 128, min: 1, max: 1024 },
+    Range { key: "outputKiB", default: 1024, min: 1, max: 4096 },
+    Range { key: "logKiB", default: 64, min: 0, max: 1024 },
+    Range { key: "concurrency", default: 64, min: 1, max: 1024 },
+    // Full means deny, not wait, unless somebody says otherwise.
+    Range { key: "queue", default: 0, min: 0, max: 1024 },
+    Range { key: "instanceCalls", default: 1000, min: 1, max: 1_000_000 },
+];
+
+impl LimitNumbers {
+    /// The keys, in the order in which the documentation shows them.
+    pub const KEYS: [&str; RANGES.len()] = {
+        let mut keys = [""; RANGES.len()];
+        let mut index = 0;
+        while index < keys.len() {
+            keys[index] = RANGES[index].key;
+            index += 1;
+        }
+        keys
+    };
+
+    /// Where the number of this key stands; none for an unknown key.
+    pub fn slot(&mut self, key: &str) -> Option<&mut u64> {
+        let index = RANGES.iter().position(|range| range.key == key)?;
+        self.0.get_mut(index)
+    }
+}
+
+impl Default for LimitNumbers {
+    fn default() -> Self {
+        Self(RANGES.map(|range| range.default))
+    }
 }
 
 impl Limits {
-    /// Checks limits that do not come from a file.
+    /// Limits of which these three are not the default.
     ///
     /// # Errors
     /// When one of them is out of bounds.
-    pub fn new(deadline_ms: u64, memory_mib: u64, concurrency: u32) -> Result<Self, InvalidLimits> {
-        Self::try_from(RawLimits { deadline_ms, memory_mib, concurrency, ..RawLimits::default() })
+    pub fn new(deadline_ms: u64, memory_mib: u64, concurrency: u32) -> Result<Self, InvalidLimit> {
+        let mut numbers = LimitNumbers::default();
+        let given = [("deadlineMs", deadline_ms), ("memoryMiB", memory_mib), ("concurrency", concurrency.into())];
+        for (key, number) in given {
+            if let Some(slot) = numbers.slot(key) {
+                *slot = number;
+            }
+        }
+        Self::try_from(numbers)
     }
 
     /// The same, with so many calls for an instance that is reused.
     ///
     /// # Errors
     /// When that is out of bounds.
-    pub fn with_instance_calls(self, instance_calls: u32) -> Result<Self, InvalidLimits> {
-        match NonZeroU32::new(instance_calls) {
-            Some(max) if max.get() <= INSTANCE_CALLS_MAX => Ok(Self { instance_calls_max: max, ..self }),
-            _ => Err(InvalidLimits::InstanceCalls { given: instance_calls }),
+    pub fn with_instance_calls(self, instance_calls: u32) -> Result<Self, InvalidLimit> {
+        let mut numbers = LimitNumbers::default();
+        if let Some(slot) = numbers.slot("instanceCalls") {
+            *slot = instance_calls.into();
         }
+        Ok(Self { instance_calls_max: Self::try_from(numbers)?.instance_calls_max, ..self })
     }
 }
 
-impl TryFrom<RawLimits> for Limits {
-    type Error = InvalidLimits;
+impl TryFrom<LimitNumbers> for Limits {
+    type Error = InvalidLimit;
 
-    fn try_from(raw: RawLimits) -> Result<Self, Self::Error> {
-        let RawLimits { deadline_ms, memory_mib, concurrency, instance_calls } = raw;
-        if !(1..=DEADLINE_MS_MAX).contains(&deadline_ms) {
-            return Err(InvalidLimits::Deadline { given_ms: deadline_ms });
+    fn try_from(LimitNumbers(numbers): LimitNumbers) -> Result<Self, InvalidLimit> {
+        for (given, Range { key, min, max, .. }) in numbers.into_iter().zip(RANGES) {
+            if !(min..=max).contains(&given) {
+                return Err(InvalidLimit { key, given, min, max });
+            }
         }
-        let memory_bytes_max = match usize::try_from(memory_mib) {
-            Ok(mib @ 1..=MEMORY_MIB_MAX) => mib << 20,
-            _ => return Err(InvalidLimits::Memory { given_mib: memory_mib }),
-        };
-        let concurrency_max = match NonZeroU32::new(concurrency) {
-            Some(max) if max.get() <= CONCURRENCY_MAX => max,
-            _ => return Err(InvalidLimits::Concurrency { given: concurrency }),
-        };
-        let deadline = Duration::from_millis(deadline_ms);
-        Self { deadline, memory_bytes_max, concurrency_max, instance_calls_max: NonZeroU32::MIN }
-            .with_instance_calls(instance_calls)
-    }
-}
-
-impl Default for RawLimits {
-    fn default() -> Self {
-        Self { deadline_ms: 50, memory_mib: 64, concurrency: 64, instance_calls: 1000 }
+        // All are within bounds that fit every type below.
+        let [deadline_ms, memory_mib, tables, instances, output_kib, log_kib, concurrency, queue, calls] = numbers;
+        let bytes = |number: u64, shift: u32| usize::try_from(number << shift).unwrap_or(usize::MAX);
+        Ok(Self {
+            deadline: Duration::from_millis(deadline_ms),
+            memory_bytes_max: bytes(memory_mib, 20),
+            table_elements_max: bytes(tables, 0),
+            core_instances_max: bytes(instances, 0),
+            output_bytes_max: bytes(output_kib, 10),
+            log_bytes_max: bytes(log_kib, 10),
+            concurrency_max: u32::try_from(concurrency).unwrap_or(u32::MAX),
+            queue_max: u32::try_from(queue).unwrap_or(u32::MAX),
+            instance_calls_max: u32::try_from(calls).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN),
+        })
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self::try_from(RawLimits::default()).expect("the defaults are within bounds")
+        Self::try_from(LimitNumbers::default()).expect("the defaults are within bounds")
     }
 }
 
-const DEADLINE_MS_MAX: u64 = 10_000;
-const MEMORY_MIB_MAX: usize = 1024;
-const CONCURRENCY_MAX: u32 = 1024;
-const INSTANCE_CALLS_MAX: u32 = 1_000_000;
+const MEMORY_MIB_MAX: u64 = 1024;
 
 /// The largest linear memory that any sidecar can grant.
-pub(crate) const MEMORY_BYTES_MAX: usize = MEMORY_MIB_MAX << 20;
+pub(crate) const MEMORY_BYTES_MAX: usize = (MEMORY_MIB_MAX as usize) << 20;
+
+/// The largest table that any sidecar can grant.
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
 
 /// How long `configure` may take when a plug-in is loaded. Generous: no request waits for it.
 pub(crate) const LOAD_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Table elements of one instance. A Python interpreter has some 12,000.
-pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
-
-/// Core instances, tables and memories inside one instance of a component. A Python guest has some 30 of the first.
-pub(crate) const CORE_INSTANCES_MAX: usize = 128;
+/// Tables and memories inside one instance of a component.
 pub(crate) const TABLES_MAX: usize = 32;
 pub(crate) const MEMORIES_MAX: usize = 8;
+
+/// Calls of one plug-in that compute for longer than a moment and have a processor at the same time: half of them, so that
+/// plug-ins that never end leave the other half to everybody else.
+pub(crate) fn slow_calls_max() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
+}
 
 /// Bytes of stack that a guest's own frames may use.
 pub(crate) const WASM_STACK_BYTES_MAX: usize = 512 << 10;
 
-/// Bytes of texts in one answer.
-pub(crate) const OUTPUT_BYTES_MAX: usize = 1 << 20;
+/// Bytes that the engine copies out of a guest in one step, before anything else looks at them, for each byte that an
+/// answer may have: it also counts what lists cost. Bounds one text shared by a million list items.
+pub(crate) const LIFTED_BYTES_FOR_EACH: usize = 4;
 
-/// Bytes that the engine copies out of a guest in one step, before anything else looks at them. Above
-/// `OUTPUT_BYTES_MAX`, because it also counts what lists cost; bounds one text shared by a million list items.
-pub(crate) const LIFTED_BYTES_MAX: usize = 4 << 20;
+/// No less than this, whatever an answer may have: requests and log lines are copied out in the same way.
+pub(crate) const LIFTED_BYTES_MIN: usize = 4 << 20;
 
 /// Characters of a text that reaches a caller: a denial's reason, a strategy's error.
 pub(crate) const REASON_CHARS_MAX: usize = 1024;
@@ -168,40 +210,35 @@ pub(crate) const RESOURCES_MAX: usize = 1024;
 mod tests {
     use super::*;
 
-    /// Goal: a sidecar's numbers are bounded, and a misspelt key is not a default. Method: rows of JSON.
+    /// Goal: each number is bounded at both ends, and the refusal says how. Method: the ends of each range, and one beyond.
     #[test]
     fn limits_are_bounded() {
-        check("{}", "50ms 67108864 64 1000");
-        check(r#"{"deadlineMs":1,"memoryMiB":1,"concurrency":1,"instanceCalls":1}"#, "1ms 1048576 1 1");
-        check(
-            r#"{"deadlineMs":10000,"memoryMiB":1024,"concurrency":1024,"instanceCalls":1000000}"#,
-            "10s 1073741824 1024 1000000",
-        );
-        check(r#"{"instanceCalls":0}"#, "`instanceCalls` is 0; it must be between 1 and 1000000");
-        check(r#"{"instanceCalls":1000001}"#, "`instanceCalls` is 1000001; it must be between 1 and 1000000");
-        check(r#"{"deadlineMs":0}"#, "`deadlineMs` is 0; it must be between 1 and 10000");
-        check(r#"{"deadlineMs":10001}"#, "`deadlineMs` is 10001; it must be between 1 and 10000");
-        check(r#"{"memoryMiB":0}"#, "`memoryMiB` is 0; it must be between 1 and 1024");
-        check(
-            r#"{"memoryMiB":18446744073709551615}"#,
-            "`memoryMiB` is 18446744073709551615; it must be between 1 and 1024",
-        );
-        check(r#"{"concurrency":0}"#, "`concurrency` is 0; it must be between 1 and 1024");
-        check(r#"{"concurrency":1025}"#, "`concurrency` is 1025; it must be between 1 and 1024");
-        check(
-            r#"{"memoryMib":1}"#,
-            "unknown field `memoryMib`, expected one of `deadlineMs`, `memoryMiB`, `concurrency`, `instanceCalls` at line 1 column 12",
-        );
+        for Range { key, min, max, .. } in RANGES {
+            let limits = |number: u64| {
+                let mut numbers = LimitNumbers::default();
+                *numbers.slot(key).unwrap() = number;
+                Limits::try_from(numbers).map_err(|error| error.to_string())
+            };
+            assert!(limits(min).is_ok() && limits(max).is_ok(), "{key}");
+            for given in [max + 1, u64::MAX].into_iter().chain(min.checked_sub(1)) {
+                let expected = format!("`{key}` is {given}; it must be between {min} and {max}");
+                assert_eq!(limits(given), Err(expected));
+            }
+        }
+        assert_eq!(LimitNumbers::default().slot("memoryMib"), None);
     }
 
-    #[track_caller]
-    fn check(json: &str, expected: &str) {
-        let got = match serde_json::from_str::<Limits>(json) {
-            Ok(Limits { deadline, memory_bytes_max, concurrency_max, instance_calls_max }) => {
-                format!("{deadline:?} {memory_bytes_max} {concurrency_max} {instance_calls_max}")
-            }
-            Err(error) => error.to_string(),
-        };
-        assert_eq!(got, expected);
+    /// Goal: operators read the numbers that hold. Method: the table of the README, row by row.
+    #[test]
+    fn the_documentation_shows_these_numbers() {
+        let readme = include_str!("../../../policies/README.md");
+        for Range { key, default, min, max } in RANGES {
+            let row = format!("| `{key}` | {default} | {min} to {max} |");
+            assert!(readme.contains(&row), "policies/README.md has no row `{row}`");
+        }
+        let stack = format!("| stack | {} KiB | fixed |", WASM_STACK_BYTES_MAX >> 10);
+        assert!(readme.contains(&stack), "policies/README.md has no row `{stack}`");
+        let defaults = format!("{:?}", Limits::default());
+        assert!(defaults.starts_with("Limits { deadline: 50ms, memory_bytes_max: 67108864,"), "{defaults}");
     }
 }

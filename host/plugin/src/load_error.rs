@@ -54,8 +54,8 @@ pub enum LoadError {
     },
     /// A component for something else.
     #[error(
-        "plug-in `{plugin}` exports neither `witgate:auth/permission-policy@0.1.0` nor \
-         `witgate:auth/authentication-strategy@0.1.0`; it exports {exports}"
+        "plug-in `{plugin}` exports neither `witgate:auth/permission-policy` nor \
+         `witgate:auth/authentication-strategy`; it exports {exports}"
     )]
     UnknownKind {
         /// Which plug-in.
@@ -63,8 +63,8 @@ pub enum LoadError {
         /// What it exports.
         exports: String,
     },
-    /// A component that is both.
-    #[error("plug-in `{plugin}` exports both a policy and a strategy; it must be one of them")]
+    /// A component that is both, or one of them in two versions.
+    #[error("plug-in `{plugin}` exports a policy or strategy more than once; it must be one of them, in one version")]
     TwoKinds {
         /// Which plug-in.
         plugin: PluginName,
@@ -80,7 +80,7 @@ pub enum LoadError {
         export: &'static str,
     },
     /// A component for another version of the contract.
-    #[error("plug-in `{plugin}` {uses} `{item}`; this witgate speaks auth@0.1.0")]
+    #[error("plug-in `{plugin}` {uses} `{item}`; this witgate speaks auth@0.1.0 and auth@0.2.0")]
     OtherContract {
         /// Which plug-in.
         plugin: PluginName,
@@ -98,7 +98,7 @@ pub enum LoadError {
         imports: String,
     },
     /// The right names with other types behind them.
-    #[error("plug-in `{plugin}` does not fit the contract auth@0.1.0")]
+    #[error("plug-in `{plugin}` does not fit the contract whose interfaces it names")]
     Mismatch {
         /// Which plug-in.
         plugin: PluginName,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use witgate_core::{AuthenticationStrategy, CallMeter, Digest, PermissionPolicy, PluginName};
 
-use crate::contract::{CONTRACT, PluginKind};
+use crate::contract::PluginKind;
 use crate::{Start, WasmPolicy, WasmStrategy};
 
 /// A plug-in that can be called: recognised, compiled, linked, and content with its settings.
@@ -41,9 +41,12 @@ impl LoadedPlugin {
         }
     }
 
-    /// The version of the contract that it speaks: `auth@0.1.0`.
-    pub const fn contract(&self) -> &'static str {
-        CONTRACT
+    /// The version of the contract that it speaks, such as `auth@0.1.0`.
+    pub fn contract(&self) -> &'static str {
+        match self {
+            Self::Policy(policy) => policy.contract(),
+            Self::Strategy(strategy) => strategy.contract(),
+        }
     }
 
     /// Counts its calls.

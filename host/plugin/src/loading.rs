@@ -19,16 +19,14 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use witgate_core::{CallError, Digest};
 
-use crate::bindings::policy::PolicyPre;
-use crate::bindings::strategy::StrategyPre;
-use crate::call::{Call, Deadline, Runner};
+use crate::call::{Call, Runner};
 use crate::capability::http::send::Outbound;
 use crate::contract::{PluginKind, Wasi, inspect};
 use crate::host::{Shared, Snapshots};
 use crate::limits::LOAD_DEADLINE;
-use crate::sandbox::Sandbox;
 use crate::snapshot::Instrumented;
 use crate::start_state::{Linked, Start, StartState};
+use crate::worlds::{PolicyPre, StrategyPre};
 use crate::{Grants, LoadError, LoadedPlugin, PluginSource, WasmPolicy, WasmStrategy, compiler};
 
 /// Loads one plug-in; what waits in it waits on `runtime`.
@@ -84,8 +82,8 @@ struct Loading<'a> {
 
 /// A component whose imports are all there, with its exports looked up.
 enum LinkedPlugin {
-    Policy(StartState<PolicyPre<Sandbox>>, Wasi),
-    Strategy(StartState<StrategyPre<Sandbox>>),
+    Policy(StartState<PolicyPre>, Wasi),
+    Strategy(StartState<StrategyPre>),
 }
 
 /// Why there is no snapshot; the plug-in itself may be good.
@@ -186,8 +184,8 @@ impl Loading<'_> {
             Err(error) => return Ok(Err(NoSnapshot(error.to_string()))),
         };
         let configured = match kind {
-            PluginKind::Policy => self.runtime.block_on(self.configured::<PolicyPre<Sandbox>>(&instrumented)),
-            PluginKind::Strategy => self.runtime.block_on(self.configured::<StrategyPre<Sandbox>>(&instrumented)),
+            PluginKind::Policy => self.runtime.block_on(self.configured::<PolicyPre>(&instrumented)),
+            PluginKind::Strategy => self.runtime.block_on(self.configured::<StrategyPre>(&instrumented)),
         };
         Ok(configured?.map(|bytes| (kind, bytes)))
     }
@@ -215,7 +213,7 @@ impl Loading<'_> {
             return Ok(Err(NoSnapshot(reason.to_owned())));
         }
         // From here on the host reads, and the guest's own limits are not what bounds it.
-        let deadline = Deadline::begin(LOAD_DEADLINE);
+        let deadline = self.runner.deadline(LOAD_DEADLINE);
         call.store.data_mut().deadline = deadline.clone();
         call.store.data_mut().budget.without_memory_limit();
         call.store.set_hostcall_fuel(usize::MAX);

@@ -4,39 +4,49 @@ use std::sync::Arc;
 
 use tracing::{Instrument, debug_span};
 use witgate_core::{
-    ActionClass, BoxFuture, CallError, CallMeter, Condition, Conditional, Decision, Digest, PermissionPolicy,
-    PluginName, PolicyMode, PolicyQuery, RequestAttributes, UserInfo,
+    ActionClass, Answer, BoxFuture, CallError, CallMeter, Condition, Conditional, Decision, Digest, PermissionPolicy,
+    PluginName, PolicyMode, PolicyQuery, Quarantine, RequestAttributes, Shadow, UserInfo,
 };
 
 use crate::answer::{self, Size};
-use crate::bindings::policy::PolicyPre;
 use crate::bindings::policy::exports::witgate::auth::permission_policy as contract;
 use crate::bindings::types;
 use crate::call::Runner;
 use crate::capability::wasi::Surroundings;
 use crate::contract::Wasi;
 use crate::lower::lower_user;
-use crate::sandbox::{Sandbox, SecretStores};
+use crate::sandbox::SecretStores;
 use crate::start_state::{Start, StartState};
+use crate::worlds::PolicyPre;
 
 /// A policy that runs as WebAssembly.
 pub struct WasmPolicy {
     runner: Runner,
-    state: StartState<PolicyPre<Sandbox>>,
+    state: StartState<PolicyPre>,
     start: Start,
     mode: PolicyMode,
+    shadow: Option<Arc<Shadow>>,
     wasi: Wasi,
 }
 
 impl WasmPolicy {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         runner: Runner,
-        state: StartState<PolicyPre<Sandbox>>,
+        state: StartState<PolicyPre>,
         start: Start,
         mode: PolicyMode,
         wasi: Wasi,
     ) -> Self {
-        Self { runner, state, start, mode, wasi }
+        let shadow = match mode {
+            PolicyMode::Enforce => None,
+            PolicyMode::Shadow => Some(Arc::default()),
+        };
+        Self { runner, state, start, mode, shadow, wasi }
+    }
+
+    /// The version of the contract that it speaks.
+    pub(crate) const fn contract(&self) -> &'static str {
+        self.state.linked().version().as_str()
     }
 
     /// How its calls come to the state that `configure` left.
@@ -48,8 +58,8 @@ impl WasmPolicy {
         &self.runner.meter
     }
 
-    async fn call(&self, query: &PolicyQuery, user: Option<&UserInfo>) -> Result<Decision, CallError> {
-        let (mut call, warm) = self.state.begin(&self.runner, SecretStores::default())?;
+    async fn call(&self, query: &PolicyQuery, user: Option<&UserInfo>) -> Result<Answer, CallError> {
+        let (mut call, warm) = self.state.begin(&self.runner, SecretStores::default()).await?;
         let answer = call.deadline.bound(async {
             let instance = self.state.instance(&mut call.store, warm);
             let leased = self.runner.meter.measure_instantiation(instance).await?;
@@ -57,20 +67,20 @@ impl WasmPolicy {
                 Wasi::Imported => call.store.data_mut().enter(Surroundings::of_query(query, user)),
                 Wasi::Absent => {}
             }
-            let policy = leased.instance.witgate_auth_permission_policy();
             let user = user.map(lower_user);
-            let decision = policy.call_handle(&mut call.store, &lower_query(query), user.as_ref()).await?;
-            Ok((decision, leased))
+            let answer = leased.instance.handle(&mut call.store, lower_query(query), user).await?;
+            Ok((answer, leased))
         });
         let ended = answer.await;
-        let (decision, leased) = call.outcome(ended)?;
-        let decision = self.lift(decision)?;
+        let ((decision, warnings), leased) = call.outcome(ended)?;
+        let answer = self.lift(decision, &warnings)?;
         self.state.end(call, leased);
-        Ok(decision)
+        Ok(answer)
     }
 
-    fn lift(&self, decision: contract::Decision) -> Result<Decision, CallError> {
+    fn lift(&self, decision: contract::Decision, warnings: &[String]) -> Result<Answer, CallError> {
         let mut size = Size::default();
+        warnings.iter().for_each(|warning| size.add(warning));
         let decision = match decision {
             contract::Decision::Allow => Decision::Allow,
             contract::Decision::Deny(reason) => {
@@ -86,7 +96,14 @@ impl WasmPolicy {
                 Decision::Conditional(Conditional { any_of, reusable_for })
             }
         };
-        if size.too_large() { Err(self.runner.output_limit()) } else { Ok(decision) }
+        if let Decision::Conditional(conditional) = &decision {
+            // Read without a request, so that one that nobody could check is malformed for every request.
+            conditional.holds(None).map_err(|unknown| self.runner.malformed(unknown.to_string()))?;
+        }
+        if size.exceeds(self.runner.output_bytes_max()) {
+            return Err(self.runner.output_limit());
+        }
+        Ok(Answer { decision, warnings: answer::warnings(warnings) })
     }
 }
 
@@ -103,13 +120,31 @@ impl PermissionPolicy for WasmPolicy {
         self.mode
     }
 
+    fn quarantine(&self) -> Option<&Arc<Quarantine>> {
+        Some(self.runner.quarantine())
+    }
+
+    fn shadow(&self) -> Option<&Arc<Shadow>> {
+        self.shadow.as_ref()
+    }
+
     fn handle<'a>(
         &'a self,
         query: &'a PolicyQuery,
         user: Option<&'a UserInfo>,
     ) -> BoxFuture<'a, Result<Decision, CallError>> {
+        Box::pin(async move { self.answer(query, user).await.map(|answer| answer.decision) })
+    }
+
+    fn answer<'a>(
+        &'a self,
+        query: &'a PolicyQuery,
+        user: Option<&'a UserInfo>,
+    ) -> BoxFuture<'a, Result<Answer, CallError>> {
         let span = debug_span!("call_plugin", plugin = %self.runner.name, function = "handle");
-        Box::pin(self.runner.meter.measure(self.call(query, user)).instrument(span))
+        let caller = user.map(|user| user.name.as_str());
+        let call = self.runner.guarded(caller, self.call(query, user));
+        Box::pin(self.runner.meter.measure(call).instrument(span))
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use wasmtime::ResourceLimiter;
 use witgate_core::{Limit, SecretStore};
 
+use crate::Limits;
 use crate::call::Deadline;
 use crate::capability::http::HttpState;
 use crate::capability::log::CallLog;
 use crate::capability::wasi::{Surroundings, WasiState};
-use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::limits::{MEMORIES_MAX, TABLES_MAX};
 
 /// The host's side of one instance.
 pub(crate) struct Sandbox {
@@ -40,14 +41,17 @@ pub(crate) struct SecretStores {
 /// What an instance may allocate, what it has, and what it was refused.
 pub(crate) struct Budget {
     memory_bytes_max: usize,
+    table_elements_max: usize,
+    core_instances_max: usize,
     memory_bytes: usize,
     /// The first limit that was reached. A guest may survive that; its answer then does not count.
     pub(crate) refused: Option<Limit>,
 }
 
 impl Budget {
-    pub(crate) const fn new(memory_bytes_max: usize) -> Self {
-        Self { memory_bytes_max, memory_bytes: 0, refused: None }
+    pub(crate) const fn new(limits: &Limits) -> Self {
+        let Limits { memory_bytes_max, table_elements_max, core_instances_max, .. } = *limits;
+        Self { memory_bytes_max, table_elements_max, core_instances_max, memory_bytes: 0, refused: None }
     }
 
     /// What the instance has; memory never shrinks, so also the most it had.
@@ -125,7 +129,7 @@ impl ResourceLimiter for Budget {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = desired <= TABLE_ELEMENTS_MAX;
+        let fits = desired <= self.table_elements_max;
         if !fits {
             self.refused.get_or_insert(Limit::Table);
         }
@@ -133,7 +137,7 @@ impl ResourceLimiter for Budget {
     }
 
     fn instances(&self) -> usize {
-        CORE_INSTANCES_MAX
+        self.core_instances_max
     }
 
     fn tables(&self) -> usize {
@@ -152,11 +156,14 @@ mod tests {
     /// Goal: memories add up, and a refusal is remembered. Method: a row of growths, each (from, to, granted).
     #[test]
     fn memories_share_one_budget() {
-        let mut budget = Budget::new(100);
+        let mut budget = Budget::new(&Limits { memory_bytes_max: 100, ..Limits::default() });
         for (current, desired, granted) in [(0, 60, true), (0, 40, true), (60, 61, false), (40, 40, true)] {
             assert_eq!(budget.memory_growing(current, desired, None).unwrap(), granted, "{current} to {desired}");
         }
         assert_eq!(budget.refused, Some(Limit::Memory));
-        assert!(!Budget::new(usize::MAX).table_growing(0, TABLE_ELEMENTS_MAX + 1, None).unwrap());
+        let mut budget = Budget::new(&Limits { table_elements_max: 7, ..Limits::default() });
+        assert!(budget.table_growing(0, 7, None).unwrap());
+        assert!(!budget.table_growing(0, 8, None).unwrap());
+        assert_eq!(budget.refused, Some(Limit::Table));
     }
 }

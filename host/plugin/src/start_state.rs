@@ -66,7 +66,7 @@ struct SettingsNoLongerTaken;
 /// A world with the interface `plugin`, linked.
 pub(crate) trait Linked: Sized + Send + Sync {
     /// An instance of it.
-    type Instance: Send;
+    type Instance: Send + Sync;
 
     /// What a component of this world may import.
     fn linker(linkers: &Linkers) -> &Linker<Sandbox>;
@@ -102,11 +102,12 @@ impl<P: Linked> StartState<P> {
     }
 
     /// Begins a call, with an instance of an earlier one where there is one to be had.
-    pub(crate) fn begin<'a>(&self, runner: &'a Runner, secrets: SecretStores) -> Result<Begun<'a, P>, CallError> {
-        runner.begin(secrets, || {
+    pub(crate) async fn begin<'a>(&self, runner: &'a Runner, secrets: SecretStores) -> Result<Begun<'a, P>, CallError> {
+        let warm = || {
             let Warm { instance: (store, instance), past } = self.warm.as_ref()?.take()?;
             Some((store, Leased { instance, past }))
-        })
+        };
+        runner.begin(secrets, warm).await
     }
 
     /// `call` ended well, and its answer was one: its instance may serve others.
@@ -121,6 +122,11 @@ impl<P: Linked> StartState<P> {
     /// Every instance is configured before it is used.
     pub(crate) const fn configured_each(linked: P, settings: Arc<str>) -> Self {
         Self { linked, settings: Settings::EachInstance(settings), warm: None }
+    }
+
+    /// The component.
+    pub(crate) const fn linked(&self) -> &P {
+        &self.linked
     }
 
     /// An instance that nobody has configured, to see whether the component's types fit.

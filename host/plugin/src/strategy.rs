@@ -6,30 +6,35 @@ use std::sync::Arc;
 use tracing::{Instrument, debug_span};
 use witgate_core::{
     AuthError, AuthenticationStrategy, BoxFuture, CallError, CallMeter, ClusterDetails, Credential, Digest, Grant,
-    Impersonation, Issued, Metadata, PluginName, PrivateKeyPair, Redacted, RequestAuth, RequestAuthEntry, SecretStore,
+    Impersonation, Issued, Metadata, PluginName, PrivateKeyPair, Quarantine, Redacted, RequestAuth, RequestAuthEntry,
+    SecretStore,
     UserInfo,
 };
 
 use crate::answer::{self, Size};
-use crate::bindings::strategy::StrategyPre;
 use crate::bindings::types;
 use crate::call::{Call, Runner};
 use crate::capability::wasi::Surroundings;
 use crate::credential_check::{CredentialFault, check_credential, check_impersonation};
 use crate::lower::lower_user;
-use crate::sandbox::Sandbox;
 use crate::start_state::{Start, StartState};
+use crate::worlds::StrategyPre;
 
 /// An authentication strategy that runs as WebAssembly.
 pub struct WasmStrategy {
     runner: Runner,
-    state: StartState<StrategyPre<Sandbox>>,
+    state: StartState<StrategyPre>,
     start: Start,
 }
 
 impl WasmStrategy {
-    pub(crate) const fn new(runner: Runner, state: StartState<StrategyPre<Sandbox>>, start: Start) -> Self {
+    pub(crate) const fn new(runner: Runner, state: StartState<StrategyPre>, start: Start) -> Self {
         Self { runner, state, start }
+    }
+
+    /// The version of the contract that it speaks.
+    pub(crate) const fn contract(&self) -> &'static str {
+        self.state.linked().version().as_str()
     }
 
     /// How its calls come to the state that `configure` left.
@@ -49,7 +54,7 @@ impl WasmStrategy {
         caller: Option<&UserInfo>,
     ) -> Result<Result<Issued, AuthError>, CallError> {
         let secrets = self.runner.secrets(Some(Arc::clone(secrets)));
-        let (mut call, warm) = self.state.begin(&self.runner, secrets)?;
+        let (mut call, warm) = self.state.begin(&self.runner, secrets).await?;
         for entry in request_auth.entries() {
             call.store.data().log.hide(entry.value.clone());
         }
@@ -61,8 +66,7 @@ impl WasmStrategy {
             let leased = self.runner.meter.measure_instantiation(instance).await?;
             call.store.data_mut().enter(Surroundings::Real);
             call.store.data_mut().http.open(Some(details));
-            let strategy = leased.instance.witgate_auth_authentication_strategy();
-            let answer = strategy.call_get_credential(&mut call.store, &cluster, &entries, caller.as_ref()).await?;
+            let answer = leased.instance.get_credential(&mut call.store, &cluster, &entries, caller.as_ref()).await?;
             Ok((answer, leased))
         });
         let ended = answer.await;
@@ -76,14 +80,13 @@ impl WasmStrategy {
     }
 
     async fn call_present(&self, metadata: &Metadata) -> Result<Metadata, CallError> {
-        let (mut call, warm) = self.state.begin(&self.runner, self.runner.secrets(None))?;
+        let (mut call, warm) = self.state.begin(&self.runner, self.runner.secrets(None)).await?;
         let entries = lower_metadata(metadata);
         let answer = call.deadline.bound(async {
             let leased = self.state.instance(&mut call.store, warm).await?;
             call.store.data_mut().enter(Surroundings::Real);
             call.store.data_mut().http.open(None);
-            let strategy = leased.instance.witgate_auth_authentication_strategy();
-            Ok((strategy.call_present_auth_metadata(&mut call.store, &entries).await?, leased))
+            Ok((leased.instance.present_auth_metadata(&mut call.store, &entries).await?, leased))
         });
         let ended = answer.await;
         let (entries, leased) = call.outcome(ended)?;
@@ -93,14 +96,13 @@ impl WasmStrategy {
     }
 
     async fn call_validate(&self, metadata: &Metadata) -> Result<Vec<String>, CallError> {
-        let (mut call, warm) = self.state.begin(&self.runner, self.runner.secrets(None))?;
+        let (mut call, warm) = self.state.begin(&self.runner, self.runner.secrets(None)).await?;
         let entries = lower_metadata(metadata);
         let answer = call.deadline.bound(async {
             let leased = self.state.instance(&mut call.store, warm).await?;
             call.store.data_mut().enter(Surroundings::Real);
             call.store.data_mut().http.open(None);
-            let strategy = leased.instance.witgate_auth_authentication_strategy();
-            Ok((strategy.call_validate_cluster(&mut call.store, &entries).await?, leased))
+            Ok((leased.instance.validate_cluster(&mut call.store, &entries).await?, leased))
         });
         let ended = answer.await;
         let (faults, leased) = call.outcome(ended)?;
@@ -130,7 +132,7 @@ impl WasmStrategy {
         check_credential(&credential).map_err(malformed)?;
         let impersonate =
             impersonate.map(|impersonation| self.lift_impersonation(impersonation, &mut size)).transpose()?;
-        if size.too_large() {
+        if size.exceeds(self.runner.output_bytes_max()) {
             return Err(self.runner.output_limit());
         }
         Ok(Grant { credential, expires_at, impersonate })
@@ -167,13 +169,17 @@ impl WasmStrategy {
                 return Err(self.runner.malformed("a key of the metadata is given twice"));
             }
         }
-        if size.too_large() { Err(self.runner.output_limit()) } else { Ok(metadata) }
+        if size.exceeds(self.runner.output_bytes_max()) { Err(self.runner.output_limit()) } else { Ok(metadata) }
     }
 }
 
 impl AuthenticationStrategy for WasmStrategy {
     fn name(&self) -> &PluginName {
         &self.runner.name
+    }
+
+    fn quarantine(&self) -> Option<&Arc<Quarantine>> {
+        Some(self.runner.quarantine())
     }
 
     fn credential<'a>(
@@ -184,7 +190,9 @@ impl AuthenticationStrategy for WasmStrategy {
         caller: Option<&'a UserInfo>,
     ) -> BoxFuture<'a, Result<Result<Issued, AuthError>, CallError>> {
         let span = debug_span!("call_plugin", plugin = %self.runner.name, function = "get-credential");
-        let call = self.call_credential(cluster, secrets, request_auth, caller);
+        // By cluster too: one whose metadata traps the strategy takes no other one's credential.
+        let whom = (cluster.name.as_str(), caller.map(|caller| caller.name.as_str()));
+        let call = self.runner.guarded(whom, self.call_credential(cluster, secrets, request_auth, caller));
         Box::pin(self.runner.meter.measure(call).instrument(span))
     }
 

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::future::join_all;
 use tracing::{debug, warn};
 use witgate_core::{
-    Decision, DenyReason, Digest, Permission, PermissionPolicy, PluginName, PolicyAnswer, PolicyMode, PolicyQuery,
-    RequestAttributes, UserInfo, Verdict, verdict,
+    Answer, CallError, Decision, DenyReason, Digest, Permission, PermissionPolicy, PluginName, PolicyAnswer, PolicyMode,
+    PolicyQuery, RequestAttributes, UserInfo, Verdict, verdict,
 };
 
+use crate::shadow;
 use crate::snapshot::{PermissionRule, Snapshot};
 use crate::trace::{Step, StepName};
 
@@ -35,6 +36,8 @@ pub(crate) struct Judgement {
     pub(crate) took: Duration,
     /// The policies' calls and all of them together, where the request is traced.
     pub(crate) steps: Vec<Step>,
+    /// What the policies have to tell the caller.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Whether the steps of a judgement are wanted.
@@ -62,7 +65,7 @@ impl Judgement {
     }
 }
 
-/// Asks every policy of the snapshot, shadow policies included.
+/// Asks every enforcing policy of the snapshot, and leaves the question for the shadow policies to be asked later.
 pub(crate) async fn judge(
     snapshot: &Snapshot,
     user: &UserInfo,
@@ -77,6 +80,7 @@ pub(crate) async fn judge(
                 digest: None,
                 took: Duration::ZERO,
                 steps: Vec::new(),
+                warnings: Vec::new(),
             };
             return (judgement, request);
         }
@@ -85,18 +89,25 @@ pub(crate) async fn judge(
     let started = Instant::now();
     let query = PolicyQuery { permission, resource_ref: None, request, now: now() };
     let calls = (traced == Traced::Yes).then(Mutex::default);
-    let answers = match snapshot.policies.as_slice() {
-        [only] => vec![ask(only.as_ref(), &query, user, calls.as_ref()).await],
-        several => join_all(several.iter().map(|policy| ask(policy.as_ref(), &query, user, calls.as_ref()))).await,
+    let mut enforcing = snapshot.policies.iter().filter(|policy| policy.mode() == PolicyMode::Enforce);
+    let answers = match (enforcing.next(), enforcing.next()) {
+        (None, _) => Vec::new(),
+        (Some(only), None) => vec![ask(only.as_ref(), &query, user, calls.as_ref()).await],
+        (Some(first), Some(second)) => {
+            let several = [first, second].into_iter().chain(enforcing);
+            join_all(several.map(|policy| ask(policy.as_ref(), &query, user, calls.as_ref()))).await
+        }
     };
     let took = started.elapsed();
+    let (answers, warnings): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
     let verdict = verdict(answers, query.request.as_ref());
+    shadow::ask_later(&snapshot.policies, &query, user, &verdict);
     let mut steps = calls.map_or_else(Vec::new, |calls| calls.into_inner().unwrap_or_else(PoisonError::into_inner));
     if traced == Traced::Yes {
         let passed = matches!(verdict, Verdict::Allow { .. });
         steps.push(Step { name: StepName::Authorize, plugin: None, began: started, took, passed });
     }
-    let mut judgement = Judgement { verdict, digest: None, took, steps };
+    let mut judgement = Judgement { verdict, digest: None, took, steps, warnings: warnings.concat() };
     judgement.digest = judgement
         .policy()
         .and_then(|name| snapshot.policies.iter().find(|policy| policy.name() == name))
@@ -109,23 +120,28 @@ async fn ask<'a>(
     query: &PolicyQuery,
     user: &UserInfo,
     calls: Option<&Mutex<Vec<Step>>>,
-) -> PolicyAnswer<'a> {
+) -> (PolicyAnswer<'a>, Vec<String>) {
     let began = calls.map(|_| Instant::now());
-    let answer = policy.handle(query, Some(user)).await;
+    let answer = policy.answer(query, Some(user)).await;
     if let (Some(calls), Some(began)) = (calls, began) {
-        let passed = !matches!(answer, Ok(Decision::Deny(_)) | Err(_));
+        let passed = !matches!(answer, Ok(Answer { decision: Decision::Deny(_), .. }) | Err(_));
         let plugin = Some(policy.name().clone());
         let step = Step { name: StepName::Policy, plugin, began, took: began.elapsed(), passed };
         calls.lock().unwrap_or_else(PoisonError::into_inner).push(step);
     }
-    match (&answer, policy.mode()) {
-        (Err(error), _) => {
+    match &answer {
+        // It was said when it began, and its failures before that.
+        Err(error @ CallError::Quarantined { .. }) => debug!(policy = %policy.name(), %error, "a policy was not asked"),
+        Err(error) => {
             warn!(policy = %policy.name(), code = error.code(), error = %chain(error), "a policy gave no answer");
         }
-        (Ok(answer), PolicyMode::Shadow) => debug!(policy = %policy.name(), ?answer, "a shadow policy answered"),
-        (Ok(_), PolicyMode::Enforce) => {}
+        Ok(_) => {}
     }
-    PolicyAnswer { policy: policy.name(), mode: policy.mode(), answer }
+    let (answer, warnings) = match answer {
+        Ok(Answer { decision, warnings }) => (Ok(decision), warnings),
+        Err(error) => (Err(error), Vec::new()),
+    };
+    (PolicyAnswer { policy: policy.name(), mode: policy.mode(), answer }, warnings)
 }
 
 /// An error and its causes on one line.

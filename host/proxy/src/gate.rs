@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tracing::{Instrument as _, debug, debug_span, error, warn};
 use witgate_core::{
-    Authenticator, ClientCertificate, ClusterName, Credential, Impersonation, Permission, RequestAttributes,
+    Authenticator, CallError, ClientCertificate, ClusterName, Credential, Impersonation, Permission, RequestAttributes,
     RequestTarget, UserInfo,
 };
 
@@ -115,6 +115,7 @@ impl Gate {
         }
         drop(record);
         respond::stamp(&mut response, id);
+        respond::warn(response.headers_mut(), trail.warnings());
         response
     }
 
@@ -337,6 +338,8 @@ async fn identify<'a>(
 fn log_failure(failure: &GateError) {
     match failure {
         GateError::Tripwire(_) => error!(error = %chain(failure), "a header that must not go up was about to"),
+        // It was said when it began.
+        GateError::StrategyFailed(CallError::Quarantined { .. }) => debug!(error = %chain(failure), "request failed"),
         GateError::StrategyFailed(_)
         | GateError::Strategy(_)
         | GateError::Upstream(_)

@@ -25,6 +25,7 @@ pub mod listener;
 mod renewal;
 pub mod respond;
 pub mod route;
+mod shadow;
 pub mod snapshot;
 pub mod tls;
 pub mod trace;

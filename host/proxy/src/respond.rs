@@ -4,7 +4,7 @@
 //! holds a credential, a cluster's URL or an internal error; those are in the log,
 //! beside the same decision id.
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, RETRY_AFTER, WARNING, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use witgate_core::{
     AuthError, AuthenticationError, CallError, ClusterName, DenyReason, RequestAuthConflict, Status, StatusReason,
@@ -106,9 +106,9 @@ impl GateError {
             Self::Strategy(AuthError::Unavailable(_)) => StatusReason::BadGateway,
             Self::Strategy(AuthError::Misconfigured(_)) => StatusReason::InternalError,
             Self::StrategyFailed(CallError::DeadlineExceeded { .. }) => StatusReason::Timeout,
-            Self::StrategyFailed(CallError::Saturated { .. }) | Self::ClusterSaturated(_) | Self::Unrecorded(_) => {
-                StatusReason::ServiceUnavailable
-            }
+            Self::StrategyFailed(CallError::Saturated { .. } | CallError::Quarantined { .. })
+            | Self::ClusterSaturated(_)
+            | Self::Unrecorded(_) => StatusReason::ServiceUnavailable,
             Self::StrategyFailed(
                 CallError::LimitReached { .. } | CallError::Trapped { .. } | CallError::Malformed { .. },
             )
@@ -187,11 +187,35 @@ pub fn failure(error: &GateError, asked: Asked<'_>) -> Response<Body> {
         }
         _ => {}
     }
-    if let GateError::Upstream(UpstreamError::Suspended { retry_after }) = error {
+    if let GateError::Upstream(UpstreamError::Suspended { retry_after })
+    | GateError::StrategyFailed(CallError::Quarantined { retry_after, .. }) = error
+    {
         headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().saturating_add(1)));
     }
     response
 }
+
+/// Adds what policies have to tell the caller to the warnings that stand there, as the API server writes its own:
+/// clients print each once.
+pub(crate) fn warn(headers: &mut HeaderMap, warnings: &[String]) {
+    let mut told: Vec<&String> = Vec::new();
+    for warning in warnings {
+        if told.len() == WARNINGS_MAX {
+            break;
+        }
+        if told.contains(&warning) {
+            continue;
+        }
+        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+            headers.append(WARNING, value);
+            told.push(warning);
+        }
+    }
+}
+
+/// Warnings on one answer: as many as fit 4 KiB, where the API server stops too.
+const WARNINGS_MAX: usize = 16;
 
 /// Names the decision on an answer.
 pub fn stamp<B>(response: &mut Response<B>, id: DecisionId) {

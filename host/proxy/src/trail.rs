@@ -24,6 +24,8 @@ pub(crate) struct Trail {
     /// The cluster that counts it.
     upstream: Option<Arc<Upstream>>,
     trace: Option<Box<Trace>>,
+    /// What the policies have to tell the caller; not part of the record.
+    warnings: Vec<String>,
 }
 
 impl Trail {
@@ -50,7 +52,14 @@ impl Trail {
             duration_ms: None,
             close_reason: None,
         };
-        Self { record, started: Instant::now(), place: Place::default(), upstream: None, trace }
+        Self {
+            record,
+            started: Instant::now(),
+            place: Place::default(),
+            upstream: None,
+            trace,
+            warnings: Vec::new(),
+        }
     }
 
     pub(crate) const fn id(&self) -> DecisionId {
@@ -111,6 +120,7 @@ impl Trail {
         if let Some(trace) = &mut self.trace {
             trace.steps.extend(judgement.steps.iter().cloned());
         }
+        self.warnings.extend_from_slice(&judgement.warnings);
         self.record.policy = judgement.policy().cloned();
         self.record.digest = judgement.digest.map(|digest| digest.to_string());
         let before = self.record.policy_us.unwrap_or_default();
@@ -152,6 +162,10 @@ impl Trail {
             | GateError::Unrecorded(_) => self.record.decision = Outcome::Deny,
             _ => {}
         }
+    }
+
+    pub(crate) fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Counts the request, writes its line, and gives its trace away.

@@ -37,6 +37,7 @@ impl Failure {
             Self::Unanswered(error) => match **error {
                 CallError::DeadlineExceeded { .. } => true,
                 CallError::Saturated { .. }
+                | CallError::Quarantined { .. }
                 | CallError::LimitReached { .. }
                 | CallError::Trapped { .. }
                 | CallError::Malformed { .. } => false,
@@ -95,6 +96,9 @@ fn copy(error: &Arc<CallError>) -> CallError {
         }
         CallError::Malformed { plugin, reason } => {
             CallError::Malformed { plugin: plugin.clone(), reason: reason.clone() }
+        }
+        CallError::Quarantined { plugin, retry_after } => {
+            CallError::Quarantined { plugin: plugin.clone(), retry_after: *retry_after }
         }
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use witgate_core::{Digest, PolicyMode};
-use witgate_plugin::{AddressRange, Isolation, Limits, OutboundHost, PluginKind};
+use witgate_plugin::{AddressRange, Isolation, LimitNumbers, Limits, OutboundHost, PluginKind};
 
 use super::DependsOn;
 use super::builtin::Defaults;
@@ -327,29 +327,22 @@ impl Reader<'_> {
 
     /// The limits that stand there; the others are the defaults, with more time for what goes out.
     fn limits(&mut self, value: Value, outbound_hosts: &[OutboundGrant]) -> Limits {
-        let (mut deadline_ms, mut memory_mib, mut concurrency) =
-            if self.defaults.is_some() { Defaults::LIMITS } else { (DEADLINE_MS, MEMORY_MIB, CONCURRENCY) };
-        if !outbound_hosts.is_empty() {
-            deadline_ms = OUTBOUND_DEADLINE_MS;
-        }
-        let mut instance_calls = INSTANCE_CALLS;
-        for (key, value) in self.mapping("`limits`", value, LIMIT_KEYS).unwrap_or_default() {
-            let limit = match key.as_str() {
-                "deadlineMs" => &mut deadline_ms,
-                "memoryMiB" => &mut memory_mib,
-                "concurrency" => &mut concurrency,
-                "instanceCalls" => &mut instance_calls,
-                _ => continue,
-            };
-            match value.as_u64() {
-                Some(number) => *limit = number,
-                None => self.wrong(&format!("limits.{key}"), &show(&value), "a whole number"),
+        let mut numbers = LimitNumbers::default();
+        let builtin = if self.defaults.is_some() { Defaults::LIMITS } else { &[] };
+        let outbound: &[_] = if outbound_hosts.is_empty() { &[] } else { &[("deadlineMs", OUTBOUND_DEADLINE_MS)] };
+        for (key, preset) in builtin.iter().chain(outbound) {
+            if let Some(slot) = numbers.slot(key) {
+                *slot = *preset;
             }
         }
-        let [concurrency, instance_calls] =
-            [concurrency, instance_calls].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
-        let limits = Limits::new(deadline_ms, memory_mib, concurrency);
-        limits.and_then(|limits| limits.with_instance_calls(instance_calls)).unwrap_or_else(|error| {
+        for (key, value) in self.mapping("`limits`", value, &LimitNumbers::KEYS).unwrap_or_default() {
+            match (numbers.slot(&key), value.as_u64()) {
+                (Some(slot), Some(number)) => *slot = number,
+                (Some(_), None) => self.wrong(&format!("limits.{key}"), &show(&value), "a whole number"),
+                (None, _) => {}
+            }
+        }
+        Limits::try_from(numbers).unwrap_or_else(|error| {
             self.problems.push(format!("in `limits`, {error}"));
             Limits::default()
         })
@@ -444,18 +437,13 @@ const KEYS: &[&str] = &[
     "selfTest",
     "mode",
 ];
-const LIMIT_KEYS: &[&str] = &["deadlineMs", "memoryMiB", "concurrency", "instanceCalls"];
 const OUTBOUND_KEYS: &[&str] = &["origin", "addresses", "caFile"];
 const OUTBOUND_HOSTS_MAX: usize = 64;
 /// Ranges of addresses of one of them.
 const ADDRESSES_MAX: usize = 64;
 
-const DEADLINE_MS: u64 = 50;
 /// For strategies that go out: they wait for others.
 const OUTBOUND_DEADLINE_MS: u64 = 10_000;
-const MEMORY_MIB: u64 = 64;
-const CONCURRENCY: u64 = 64;
-const INSTANCE_CALLS: u64 = 1000;
 
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, reason = "a test may panic")]
@@ -544,12 +532,6 @@ mod tests {
         assert_eq!(parsed.limits, Limits::new(1000, 64, 512).unwrap());
     }
 
-    /// Goal: the defaults here and those of the plug-in host are the same. Method: the sidecar that says nothing.
-    #[test]
-    fn the_defaults_are_the_hosts() {
-        assert_eq!(Limits::new(DEADLINE_MS, MEMORY_MIB, 64).unwrap(), Limits::default());
-    }
-
     /// Goal: each wrong file is refused with file, key, value and what would be right.
     /// Method: a row a mistake; `hunter2` stands for a secret and never shows.
     #[test]
@@ -571,7 +553,8 @@ mod tests {
         );
         check(
             "limits: { deadline: 50 }",
-            "x.yaml: `limits` has the unknown key `deadline`: known are `deadlineMs`, `memoryMiB`, `concurrency`, \
+            "x.yaml: `limits` has the unknown key `deadline`: known are `deadlineMs`, `memoryMiB`, \
+             `tableElements`, `coreInstances`, `outputKiB`, `logKiB`, `concurrency`, `queue`, \
              `instanceCalls`",
         );
         check(
@@ -583,6 +566,11 @@ mod tests {
             "limits: { instanceCalls: 0 }",
             "x.yaml: in `limits`, `instanceCalls` is 0; it must be between 1 and 1000000",
         );
+        check(
+            "limits: { tableElements: 100001 }",
+            "x.yaml: in `limits`, `tableElements` is 100001; it must be between 1 and 100000",
+        );
+        check("limits: { queue: 1025 }", "x.yaml: in `limits`, `queue` is 1025; it must be between 0 and 1024");
         check("limits: { concurrency: -1 }", "x.yaml: `limits.concurrency` is `-1`: expected a whole number");
         check("limits: { deadlineMs: 1.5 }", "x.yaml: `limits.deadlineMs` is `1.5`: expected a whole number");
         check("isolation: none", "x.yaml: `isolation` is `\"none\"`: expected `fresh` or `reused`");

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use witgate_core::{Generation, PluginName, PolicyMode};
 use witgate_plugin::{CompilationCounts, Isolation, PluginKind, Start};
 
+use super::call_facts::CallFacts;
 use super::{Origin, PluginEntry, Problem};
 
 /// The plug-ins' part of `/status`.
@@ -143,6 +144,9 @@ pub(crate) struct PluginStatus {
     /// Why its newest version does not serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
+    /// How its calls go: `quarantine` and `shadow`.
+    #[serde(flatten)]
+    pub(crate) calls: CallFacts,
 }
 
 /// How a plug-in's calls come to the state that `configure` left, in a word.
@@ -206,6 +210,7 @@ impl PluginStatus {
             generation: Some(entry.generation),
             builtin: entry.origin == Origin::Builtin,
             error: None,
+            calls: CallFacts::of(&entry.plugin),
         }
     }
 
@@ -233,6 +238,7 @@ impl PluginStatus {
                     generation: None,
                     builtin: false,
                     error: Some(problem.to_string()),
+                    calls: CallFacts::default(),
                 }),
             }
         }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use witgate_core::{PluginName, Redacted};
 
 use crate::bindings::log;
+use crate::bindings::policy_v0_2::witgate::auth::log as log_v0_2;
 use crate::sandbox::Sandbox;
 
 /// How much a line matters.
@@ -24,6 +25,7 @@ pub(crate) enum Level {
 /// The log of one plug-in, over all its calls.
 pub(crate) struct PluginLog {
     plugin: PluginName,
+    bytes_per_call_max: usize,
     second: Mutex<Second>,
 }
 
@@ -41,13 +43,17 @@ pub(crate) struct CallLog {
 
 struct CallLines {
     written: u32,
+    bytes: usize,
+    /// Whether the log was told that a line found no room.
+    is_cut: bool,
     /// What this call was handed in confidence.
     hidden: Vec<Redacted<String>>,
 }
 
 impl PluginLog {
-    pub(crate) fn new(plugin: PluginName) -> Self {
-        Self { plugin, second: Mutex::new(Second { since: Instant::now(), lines: 0 }) }
+    /// One call may write so many bytes.
+    pub(crate) fn new(plugin: PluginName, bytes_per_call_max: usize) -> Self {
+        Self { plugin, bytes_per_call_max, second: Mutex::new(Second { since: Instant::now(), lines: 0 }) }
     }
 
     /// Counts one line; true while there is room in this second.
@@ -69,7 +75,7 @@ impl PluginLog {
 
 impl CallLog {
     pub(crate) fn new(plugin: Arc<PluginLog>) -> Self {
-        Self { plugin, call: Mutex::new(CallLines { written: 0, hidden: Vec::new() }) }
+        Self { plugin, call: Mutex::new(CallLines { written: 0, bytes: 0, is_cut: false, hidden: Vec::new() }) }
     }
 
     /// Remembers what must not appear in a line, nor in a text for the caller.
@@ -105,6 +111,9 @@ impl CallLog {
         }
         // Hidden before it is cut: half a secret would no longer be found.
         let line = escaped(&self.without_hidden(message.to_owned()));
+        if !self.has_room_for(line.len()) {
+            return;
+        }
         let plugin = &self.plugin.plugin;
         match level {
             Level::Error => tracing::error!(target: "witgate::plugin", %plugin, "{line}"),
@@ -125,6 +134,21 @@ impl CallLog {
             );
         }
         call.written <= LINES_PER_CALL_MAX
+    }
+
+    /// Counts the bytes of one line; true while there is room for it in this call.
+    fn has_room_for(&self, bytes: usize) -> bool {
+        let mut call = self.lines();
+        call.bytes = call.bytes.saturating_add(bytes);
+        let bytes_max = self.plugin.bytes_per_call_max;
+        let fits = call.bytes <= bytes_max;
+        if !fits && !std::mem::replace(&mut call.is_cut, true) {
+            tracing::warn!(
+                target: "witgate::plugin", plugin = %self.plugin.plugin,
+                "more than {bytes_max} bytes of lines in a call; the rest of it is dropped"
+            );
+        }
+        fits
     }
 
     fn lines(&self) -> std::sync::MutexGuard<'_, CallLines> {
@@ -169,6 +193,19 @@ impl log::Host for Sandbox {
     }
 }
 
+impl log_v0_2::Host for Sandbox {
+    fn log(&mut self, level: log_v0_2::Level, message: String) {
+        use log_v0_2::Level as Guest;
+        let level = match level {
+            Guest::Error => Level::Error,
+            Guest::Warn => Level::Warn,
+            Guest::Info => Level::Info,
+            Guest::Debug => Level::Debug,
+        };
+        self.log.write(level, &message);
+    }
+}
+
 /// Characters of one line.
 pub(crate) const LINE_CHARS_MAX: usize = 1024;
 const LINES_PER_CALL_MAX: u32 = 64;
@@ -180,7 +217,7 @@ mod tests {
     use super::*;
 
     fn plugin_log() -> Arc<PluginLog> {
-        Arc::new(PluginLog::new(PluginName::try_from("chatty").unwrap()))
+        Arc::new(PluginLog::new(PluginName::try_from("chatty").unwrap(), 100))
     }
 
     /// Goal: a line stays one line and shows what it holds. Method: rows.
@@ -205,6 +242,9 @@ mod tests {
         let call = CallLog::new(Arc::clone(&plugin));
         assert!((0..LINES_PER_CALL_MAX).all(|_| call.admit()));
         assert!(!call.admit());
+
+        assert!(call.has_room_for(99) && call.has_room_for(1));
+        assert!(!call.has_room_for(1));
 
         let start = plugin.second.lock().unwrap().since;
         assert!((0..LINES_PER_SECOND_MAX).all(|_| plugin.admit(start)));

@@ -5,6 +5,7 @@
 use witgate_core::{Redacted, SecretError, SecretStore};
 
 use crate::bindings::secrets;
+use crate::bindings::strategy_v0_2::witgate::auth::secrets as secrets_v0_2;
 use crate::sandbox::Sandbox;
 
 impl secrets::Host for Sandbox {
@@ -25,6 +26,12 @@ impl secrets::Host for Sandbox {
             }
             Err(error) => Err(error.to_string()),
         }
+    }
+}
+
+impl secrets_v0_2::Host for Sandbox {
+    async fn get(&mut self, name: String) -> Result<String, String> {
+        secrets::Host::get(self, name).await
     }
 }
 

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use witgate_core::{CallError, Decision, PermissionPolicy};
-use witgate_plugin::{Host, HostConfig, Limits, PluginSource};
+use witgate_core::{CallError, Decision, PermissionPolicy, UserInfo};
+use witgate_plugin::{Host, HostConfig, LimitNumbers, Limits, PluginSource};
 
 use crate::guest::{ALLOW, Guest, chain, host, jane, policy_of, query, source};
 
@@ -175,10 +175,12 @@ async fn neighbours_do_not_notice() {
     let trapping = Guest::policy("(unreachable)").into_policy_within(Limits::new(5_000, 64, 64).unwrap()).await;
     let behaved = Guest::policy(ALLOW).into_policy_within(Limits::new(5_000, 64, 64).unwrap()).await;
     let tasks: Vec<_> = (0..50)
-        .map(|_| {
+        .map(|number| {
+            // Who is failed again and again is not called for.
+            let caller = UserInfo::named(format!("caller-{number}"));
             let (trapping, behaved) = (Arc::clone(&trapping), Arc::clone(&behaved));
             tokio::spawn(async move {
-                assert_eq!(trapping.handle(&query(), None).await.unwrap_err().code(), "trapped");
+                assert_eq!(trapping.handle(&query(), Some(&caller)).await.unwrap_err().code(), "trapped");
                 assert_eq!(behaved.handle(&query(), None).await.unwrap(), Decision::Allow);
             })
         })
@@ -203,4 +205,54 @@ async fn a_host_ends_with_its_last_plugin() {
         witgate_core::PolicyMode::Enforce
     );
     let _shared = host();
+}
+
+/// Goal: each limit that a sidecar sets holds, and a call that fits is not touched by it. Method: guests that need just
+/// more than they get, and the same with room.
+#[tokio::test]
+async fn a_sidecars_limits_hold() {
+    let table = || {
+        Guest::policy(&format!("(drop (table.grow $table (ref.null func) (i32.const 99))) {ALLOW}"))
+            .with("(table $table 1 funcref)")
+    };
+    within(table(), "tableElements", 99, "table-limit").await;
+    within(table(), "tableElements", 100, "allowed").await;
+    let answer = || Guest::policy(&deny_with("(i32.const 131072)", "(i32.const 1100)")).memory_pages(4);
+    within(answer(), "outputKiB", 1, "output-limit").await;
+    within(answer(), "outputKiB", 2, "denied").await;
+    within(Guest::policy(ALLOW), "coreInstances", 128, "allowed").await;
+}
+
+async fn within(guest: Guest, key: &str, number: u64, expected: &str) {
+    let mut numbers = LimitNumbers::default();
+    *numbers.slot("deadlineMs").unwrap() = 5_000;
+    *numbers.slot(key).unwrap() = number;
+    let policy = guest.into_policy_within(Limits::try_from(numbers).unwrap()).await;
+    let got = match policy.handle(&query(), Some(&jane())).await {
+        Ok(Decision::Deny(_)) => "denied",
+        Ok(_) => "allowed",
+        Err(error) => error.code(),
+    };
+    assert_eq!(got, expected, "{key}: {number}");
+}
+
+/// Goal: a queue lets as many wait as it has places, and no more. Method: one place in flight, one in the queue; the call in flight
+/// spins until it is dropped.
+#[tokio::test]
+async fn a_queue_has_places() {
+    let mut numbers = LimitNumbers::default();
+    for (key, number) in [("deadlineMs", 10_000), ("concurrency", 1), ("queue", 1)] {
+        *numbers.slot(key).unwrap() = number;
+    }
+    // It spins for the caller, and allows nobody in particular.
+    let guest = Guest::policy(&format!("(if (i32.load8_u offset=192 (local.get $query)) (then {SPIN})) {ALLOW}"));
+    let policy = guest.into_policy_within(Limits::try_from(numbers).unwrap()).await;
+    let (question, caller) = (query(), jane());
+    let mut spin = policy.handle(&question, Some(&caller));
+    assert!(futures_poll(&mut spin).await, "it spins");
+    let mut waiting = policy.handle(&question, None);
+    assert!(futures_poll(&mut waiting).await, "it waits");
+    assert_eq!(policy.handle(&question, None).await.unwrap_err().code(), "saturated");
+    drop(spin);
+    assert_eq!(waiting.await.unwrap(), Decision::Allow);
 }

@@ -46,7 +46,8 @@ async fn a_wrong_world_is_refused() {
          world guest { export permission-policy; }",
     )
     .function("witgate:auth/permission-policy@0.7.0#handle", "", answer);
-    let expected = "plug-in `x` exports `witgate:auth/permission-policy@0.7.0`; this witgate speaks auth@0.1.0";
+    let expected =
+        "plug-in `x` exports `witgate:auth/permission-policy@0.7.0`; this witgate speaks auth@0.1.0 and auth@0.2.0";
     refused("another version", expected, &version.build()).await;
 
     let unconfigured = Guest::of_world(
@@ -64,7 +65,7 @@ async fn a_wrong_world_is_refused() {
     )
     .function("witgate:auth/permission-policy@0.1.0#handle", "", answer)
     .function("witgate:auth/plugin@0.1.0#configure", "", answer);
-    refused("other types", "plug-in `x` does not fit the contract auth@0.1.0: ", &types.build()).await;
+    refused("other types", "plug-in `x` does not fit the contract whose interfaces it names: ", &types.build()).await;
 }
 
 /// Goal: an import that nobody granted is refused by name.

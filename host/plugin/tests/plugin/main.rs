@@ -4,6 +4,7 @@
 
 mod cache;
 mod containment;
+mod faults;
 mod guest;
 mod loading;
 mod logging;

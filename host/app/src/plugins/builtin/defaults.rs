@@ -89,11 +89,11 @@ impl Defaults {
             .collect()
     }
 
-    /// Milliseconds of a call that goes nowhere, MiB and calls at once.
+    /// The limits that are not a drop-in's, of calls that go nowhere.
     ///
     /// A drop-in's 50 ms of time guard against code that nobody here has read. A built-in is ours, and a busy machine must not
     /// turn its microseconds of work into a 504.
-    pub(crate) const LIMITS: (u64, u64, u64) = (1000, 64, 512);
+    pub(crate) const LIMITS: &[(&str, u64)] = &[("deadlineMs", 1000), ("concurrency", 512)];
 }
 
 /// The settings as the plug-in will have them.

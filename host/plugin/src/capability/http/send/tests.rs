@@ -107,7 +107,7 @@ fn outbound_within(limits: HttpLimits, hosts: &[String], addresses: &[&[&str]]) 
 }
 
 fn report(origin: Option<&Origin>) -> Report {
-    let plugin = PluginLog::new(PluginName::try_from("x").unwrap());
+    let plugin = PluginLog::new(PluginName::try_from("x").unwrap(), 1 << 16);
     Report::new(Arc::new(CallLog::new(Arc::new(plugin))), origin)
 }
 
