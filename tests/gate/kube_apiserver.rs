@@ -214,6 +214,23 @@ async fn a_policy_dropped_in_denies_kubectl_delete_and_leaves_get() {
     kubectl.succeed(&get).await;
 }
 
+/// What a policy has to tell the caller, kubectl prints, whether the verdict is yes or no.
+#[tokio::test]
+async fn kubectl_prints_a_policys_warnings() {
+    let rig = rig_or_skip!();
+    let authority = Authority::new("gate");
+    let gate = gate(rig, &authority).plugin(Plugin::fixture("warns")).start().await;
+    let kubectl = kubectl_or_skip!(gate, authority);
+
+    let pods = kubectl.run(&["get", "pods", "-n", "dev"]).await;
+    let closed = kubectl.run(&["get", "pods", "-n", "closed"]).await;
+
+    assert_eq!(pods.code, Some(0), "{}", pods.stderr);
+    assert!(pods.stderr.contains(r#"Warning: namespace "dev" moves  X-Forged: on 1 May"#), "{}", pods.stderr);
+    assert_eq!(closed.code, Some(1));
+    assert!(closed.stderr.contains(r#"Warning: namespace "closed" moves  X-Forged: on 1 May"#), "{}", closed.stderr);
+}
+
 fn has_plugin(status: &Value, name: &str) -> bool {
     status["plugins"].as_array().unwrap().iter().any(|plugin| plugin["name"] == name)
 }

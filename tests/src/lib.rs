@@ -38,6 +38,7 @@ pub mod raw_client;
 pub mod reload_storm;
 pub mod secrets;
 pub mod sigv4;
+pub mod text_guest;
 pub mod token_issuer;
 pub mod upgrade_peer;
 pub mod waiting;

@@ -72,6 +72,12 @@ impl Plugin {
         self
     }
 
+    /// The SHA-256 of its component, as `/status` shows it.
+    pub fn digest(&self) -> String {
+        use sha2::Digest as _;
+        sha2::Sha256::digest(&self.component).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The same guest under another file name.
     #[must_use]
     pub fn named(self, name: &str) -> Self {

@@ -93,6 +93,12 @@ impl Answer {
         text_of(&self.headers, name)
     }
 
+    /// The values of a header that may be there more than once.
+    pub fn headers_named(&self, name: &str) -> Vec<String> {
+        let values = self.headers.get_all(name).iter();
+        values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+    }
+
     /// A trailer's value.
     pub fn trailer(&self, name: &str) -> Option<&str> {
         text_of(&self.trailers, name)
