@@ -122,6 +122,8 @@ impl AdminState {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::header::ALLOW;
     use http::{Method, Request};
     use http_body_util::{BodyExt as _, Full};

@@ -7,8 +7,7 @@ use tracing::{Instrument, debug_span};
 use witgate_core::{
     AuthError, AuthenticationStrategy, BoxFuture, CallError, CallMeter, ClusterDetails, Credential, Digest, Grant,
     Impersonation, Issued, Metadata, PluginName, PrivateKeyPair, Quarantine, Redacted, RequestAuth, RequestAuthEntry,
-    SecretStore,
-    UserInfo,
+    SecretStore, UserInfo,
 };
 
 use crate::answer::{self, Size};

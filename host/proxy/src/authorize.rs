@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::future::join_all;
 use tracing::{debug, warn};
 use witgate_core::{
-    Answer, CallError, Decision, DenyReason, Digest, Permission, PermissionPolicy, PluginName, PolicyAnswer, PolicyMode,
-    PolicyQuery, RequestAttributes, UserInfo, Verdict, verdict,
+    Answer, CallError, Decision, DenyReason, Digest, Permission, PermissionPolicy, PluginName, PolicyAnswer,
+    PolicyMode, PolicyQuery, RequestAttributes, UserInfo, Verdict, verdict,
 };
 
 use crate::shadow;

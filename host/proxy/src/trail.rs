@@ -52,14 +52,7 @@ impl Trail {
             duration_ms: None,
             close_reason: None,
         };
-        Self {
-            record,
-            started: Instant::now(),
-            place: Place::default(),
-            upstream: None,
-            trace,
-            warnings: Vec::new(),
-        }
+        Self { record, started: Instant::now(), place: Place::default(), upstream: None, trace, warnings: Vec::new() }
     }
 
     pub(crate) const fn id(&self) -> DecisionId {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Buf as _;
 use http::header::{ALLOW, HeaderValue, ORIGIN};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body;
 use serde::Deserialize;
 use serde_json::json;
