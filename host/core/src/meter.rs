@@ -135,6 +135,8 @@ pub enum CallOutcome {
     MemoryLimit,
     /// Out of table elements.
     TableLimit,
+    /// More core instances than it may have.
+    InstanceLimit,
     /// Out of stack.
     StackLimit,
     /// The answer was too large.
@@ -149,7 +151,7 @@ pub enum CallOutcome {
 
 impl CallOutcome {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Allow,
         Self::Deny,
         Self::NoOpinion,
@@ -164,6 +166,7 @@ impl CallOutcome {
         Self::Quarantined,
         Self::MemoryLimit,
         Self::TableLimit,
+        Self::InstanceLimit,
         Self::StackLimit,
         Self::OutputLimit,
         Self::Trapped,
@@ -188,6 +191,7 @@ impl CallOutcome {
             Self::Quarantined => "quarantined",
             Self::MemoryLimit => "memory-limit",
             Self::TableLimit => "table-limit",
+            Self::InstanceLimit => "instance-limit",
             Self::StackLimit => "stack-limit",
             Self::OutputLimit => "output-limit",
             Self::Trapped => "trapped",
@@ -234,6 +238,7 @@ impl From<&CallError> for CallOutcome {
             CallError::Quarantined { .. } => Self::Quarantined,
             CallError::LimitReached { limit: Limit::Memory, .. } => Self::MemoryLimit,
             CallError::LimitReached { limit: Limit::Table, .. } => Self::TableLimit,
+            CallError::LimitReached { limit: Limit::Instances, .. } => Self::InstanceLimit,
             CallError::LimitReached { limit: Limit::Stack, .. } => Self::StackLimit,
             CallError::LimitReached { limit: Limit::Output, .. } => Self::OutputLimit,
             CallError::Trapped { .. } => Self::Trapped,

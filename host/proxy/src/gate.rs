@@ -113,9 +113,9 @@ impl Gate {
             // The client may have sent bytes of the other protocol already; they are nobody's request.
             forward::close_after(response.headers_mut());
         }
+        respond::warn(response.headers_mut(), trail.warnings());
         drop(record);
         respond::stamp(&mut response, id);
-        respond::warn(response.headers_mut(), trail.warnings());
         response
     }
 
