@@ -34,7 +34,7 @@ async fn a_request_without_a_body_that_was_not_looked_at_is_sent_again() {
         let gate = Gate::without_clusters().cluster(peer.cluster("one")).start().await;
         let jane = gate.client_as("jane");
 
-        let (answer, ()) = tokio::join!(jane.call(method, PODS).into_future(), async {
+        let (answer, _connections) = tokio::join!(jane.call(method, PODS).into_future(), async {
             let mut first = peer.accept().await;
             let request = first.next_request().await;
             refusal.say(&mut first, request).await;
@@ -42,6 +42,7 @@ async fn a_request_without_a_body_that_was_not_looked_at_is_sent_again() {
             let again = second.next_request().await;
             assert_eq!(again.method, request.method);
             second.answer(again.stream, "done").await;
+            (first, second)
         });
 
         assert_eq!(answer.summary(), "200 done", "{method} {refusal:?}");

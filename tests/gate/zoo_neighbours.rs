@@ -47,7 +47,7 @@ async fn a_neighbours_latency_is_unharmed() {
 }
 
 /// Goal: no worker thread is held: a request that asks no policy, and one that asks a policy anew, are answered while as many
-/// calls spin as may. Method: 64 of them on two threads; all end at their deadline.
+/// calls spin as may but a few. Method: 60 of them on two threads; all end at their deadline.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_worker_thread_is_held() {
     let api_server = ApiServer::start().await;
@@ -55,7 +55,8 @@ async fn no_worker_thread_is_held() {
     let beast = beast.sidecar(json!({ "selfTest": false, "limits": { "deadlineMs": 500 } }));
     let gate = Gate::builder(&api_server).plugin(beast).variable("TOKIO_WORKER_THREADS", "2").start().await;
 
-    let spinning = ask_at_once(&gate, 64);
+    // It may have 64 in flight, and it is asked about the neighbour too.
+    let spinning = ask_at_once(&gate, 60);
 
     assert_eq!(gate.client().get("/nowhere").await.status(), 404);
     assert_eq!(gate.caller("john").get("/api/kubernetes/clusters").await.status(), 200);

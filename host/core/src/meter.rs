@@ -95,6 +95,12 @@ impl Histogram {
         self.sum_ns.add(nanos);
     }
 
+    fn clear(&self) {
+        for counter in self.buckets.iter().chain([&self.sum_ns]) {
+            counter.0.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// What it holds now.
     pub fn read(&self) -> HistogramReading {
         let bounds = self.bounds_us.iter().map(|bound| *bound as f64 / 1e6).chain([f64::INFINITY]);
@@ -288,6 +294,16 @@ impl CallMeter {
         let instance = instance.await;
         self.instantiation.observe(started.elapsed());
         instance
+    }
+
+    /// Forgets every call so far: those before it serves are the host's own trials, and nobody has read of them.
+    pub fn begin(&self) {
+        for counter in &self.outcomes {
+            counter.0.store(0, Ordering::Relaxed);
+        }
+        self.duration.clear();
+        self.instantiation.clear();
+        self.memory_bytes_peak.0.store(0, Ordering::Relaxed);
     }
 
     /// A call needed so much memory.

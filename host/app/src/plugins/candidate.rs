@@ -193,6 +193,7 @@ impl WantedPlugin {
                 let error = anyhow::Error::new(error);
                 refuse(format!("{place}: fails its self-test, which `selfTest: false` in its sidecar skips: {error:#}"))
             })?;
+            loaded.meter.begin();
         }
         let mode = match kind {
             PluginKind::Policy => Some(sidecar.mode.unwrap_or_default()),
