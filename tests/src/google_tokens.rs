@@ -112,11 +112,12 @@ impl GoogleTokens {
         let claims: Value =
             jsonwebtoken::decode(assertion, &key, &validation).map_err(|error| error.to_string())?.claims;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let (issued, expiry) = (claims["iat"].as_u64().ok_or("iat")?, claims["exp"].as_u64().ok_or("exp")?);
+        let claim = |name: &str| claims.get(name).unwrap_or(&Value::Null);
+        let (issued, expiry) = (claim("iat").as_u64().ok_or("iat")?, claim("exp").as_u64().ok_or("exp")?);
         let names: Vec<_> = claims.as_object().ok_or("claims")?.keys().map(String::as_str).collect();
         let good = names == ["aud", "exp", "iat", "iss", "scope"]
-            && claims["scope"] == SCOPE
-            && claims["aud"] == token_uri
+            && claim("scope") == SCOPE
+            && claim("aud").as_str() == Some(token_uri.as_str())
             && issued <= now
             && now - issued < 60
             && (issued + 1..=issued + 3600).contains(&expiry);

@@ -85,6 +85,7 @@ const RANGES: [Range; 9] = [
 
 impl LimitNumbers {
     /// The keys, in the order in which the documentation shows them.
+    #[expect(clippy::indexing_slicing, reason = "of two arrays of one length, when this is compiled")]
     pub const KEYS: [&str; RANGES.len()] = {
         let mut keys = [""; RANGES.len()];
         let mut index = 0;
