@@ -94,6 +94,8 @@ pub(crate) struct Forwarded {
     ended_by_drain: Option<BoxFuture<'static, ()>>,
     /// Told once, at the end, with the bytes that passed.
     on_close: Option<OnClose>,
+    /// Why it broke off, until the client's connection is told.
+    broken: Option<BoxError>,
 }
 
 /// Hears how a stream ended.
@@ -114,6 +116,7 @@ impl Forwarded {
             idle: None,
             ended_by_drain: None,
             on_close: None,
+            broken: None,
         }
     }
 
@@ -136,13 +139,15 @@ impl Forwarded {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         // Before the next frame: a stream that always has one must end too.
         if let Some(drained) = &mut self.ended_by_drain
             && drained.as_mut().poll(cx).is_ready()
         {
             self.ended_by_drain = None;
-            self.close(CloseReason::Drained);
-            return Poll::Ready(Some(Err("the gate is going down".into())));
+            return self.break_off(CloseReason::Drained, "the gate is going down".into(), cx);
         }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
@@ -154,10 +159,7 @@ impl Forwarded {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                self.close(CloseReason::UpstreamFailed);
-                Poll::Ready(Some(Err(error.into())))
-            }
+            Poll::Ready(Some(Err(error))) => self.break_off(CloseReason::UpstreamFailed, error.into(), cx),
             Poll::Ready(None) => {
                 if let Some(lease) = self.lease.take() {
                     lease.finish();
@@ -177,6 +179,20 @@ impl Forwarded {
             self.close(CloseReason::IdleTimeout);
             return Poll::Ready(Some(Err("the API server sent nothing for too long".into())));
         }
+        Poll::Pending
+    }
+
+    /// Ends it with `error`, a turn later: a connection that hears of it drops what it has not written yet, the head
+    /// and the last event for instance, and in between it writes.
+    fn break_off(
+        &mut self,
+        reason: CloseReason,
+        error: BoxError,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.close(reason);
+        self.broken = Some(error);
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 
