@@ -57,6 +57,11 @@ impl Process {
         (Self { pid, exited, stdout, stderr }, input)
     }
 
+    /// Its number, as the kernel counts processes.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// What Linux counts for the process in KiB: a field of its `status`, such as `VmRSS`.
     pub fn memory_kib(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();

@@ -41,14 +41,10 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         demo: Vec<String>,
     },
-    /// Builds in release, and times calls of the ready policies beside the engine alone
-    ///
-    /// Prints a table: a fresh call, a warm one, instantiation, what the host adds, two threads, and the same after a pause. Figures of
-    /// one run can be compared; the machine's load is printed with them.
+    /// Builds in release, and measures; without a word more, `calls`
     Bench {
-        /// More folders of policies, such as those of other languages; with settings in NAME.json beside NAME.wasm.
-        #[arg(trailing_var_arg = true)]
-        folders: Vec<std::path::PathBuf>,
+        #[command(subcommand)]
+        subject: Option<Bench>,
     },
     /// Fails where a file is not formatted
     Fmt,
@@ -60,12 +56,34 @@ enum Task {
     Ci,
 }
 
+#[derive(Subcommand)]
+enum Bench {
+    /// Times calls of the ready policies beside the engine alone
+    ///
+    /// Prints a table: a fresh call, a warm one, instantiation, what the host adds, two threads, and the same after a pause. Figures of
+    /// one run can be compared; the machine's load is printed with them.
+    Calls {
+        /// More folders of policies, such as those of other languages; with settings in NAME.json beside NAME.wasm.
+        folders: Vec<std::path::PathBuf>,
+    },
+    /// Compares the gate with its peers: CPU time an answer, latency, a large list
+    ///
+    /// Needs nginx and h2load (Debian: nginx, nghttp2-client); kubectl is a peer where it is there. See docs/performance.md.
+    Peers {
+        /// Passed on: `--pairs N`, `--requests N`, `--only TEXT`, and `--write` for docs/performance.md.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Guests => guests::build_and_show(),
         Task::Test { cargo_test } => tasks::test(&cargo_test),
         Task::Demo { demo } => tasks::demo(&demo),
-        Task::Bench { folders } => tasks::bench(&folders),
+        Task::Bench { subject: None } => tasks::bench_calls(&[]),
+        Task::Bench { subject: Some(Bench::Calls { folders }) } => tasks::bench_calls(&folders),
+        Task::Bench { subject: Some(Bench::Peers { words }) } => tasks::bench_peers(&words),
         Task::Fmt => tasks::fmt(),
         Task::Clippy => tasks::clippy(),
         Task::Doc => tasks::doc(),

@@ -44,8 +44,8 @@ pub(crate) fn demo(words: &[String]) -> anyhow::Result<()> {
     run(&mut demo)
 }
 
-/// `cargo xtask bench`.
-pub(crate) fn bench(folders: &[PathBuf]) -> anyhow::Result<()> {
+/// `cargo xtask bench calls`.
+pub(crate) fn bench_calls(folders: &[PathBuf]) -> anyhow::Result<()> {
     guests::build()?;
     let policies = guests::output_directory()?.join("policies");
     // Together with the binary, whose dependencies it shares: they are compiled once.
@@ -53,6 +53,18 @@ pub(crate) fn bench(folders: &[PathBuf]) -> anyhow::Result<()> {
     run(cargo("build").arg("--release").args(packages))?;
     let executable = target_directory(&env::current_exe()?, &repository()).join("release/witgate-bench");
     run(Command::new(executable).arg(policies).args(folders))
+}
+
+/// `cargo xtask bench peers`.
+pub(crate) fn bench_peers(words: &[String]) -> anyhow::Result<()> {
+    guests::build()?;
+    run(cargo("build").args(["--release", "--package", "witgate", "--package", "witgate-bench"]))?;
+    // The harness only starts and reads: as the tests are built, which has compiled all of it before.
+    run(cargo("build").args(["--workspace", "--all-targets"]))?;
+    let target = target_directory(&env::current_exe()?, &repository());
+    run(Command::new(target.join("debug/examples/peers"))
+        .env("WITGATE_BIN", target.join("release/witgate"))
+        .args(words))
 }
 
 /// `cargo xtask fmt`.

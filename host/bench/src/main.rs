@@ -1,6 +1,6 @@
 //! What a call of a policy costs in this host, beside a bare loop over the same component in the same engine: the limit.
 //!
-//! `cargo xtask bench` builds and starts it. Its arguments are folders: every policy in them is measured, with the settings
+//! `cargo xtask bench calls` builds and starts it. Its arguments are folders: every policy in them is measured, with the settings
 //! in `NAME.json` beside it. Bare and host take turns in short batches, so that what else the machine does hits both;
 //! figures are medians, and only those of one run are to be compared.
 
