@@ -22,11 +22,13 @@ fn main() -> ExitCode {
 
 /// Leaves `builtins.rs` and `sample_policies.rs` in `OUT_DIR`.
 fn embed_guests() -> Result<(), Box<dyn Error>> {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    // Asked for when it runs: two clones that share a target folder share this script's executable too.
+    let manifest_dir = env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo sets CARGO_MANIFEST_DIR")?;
+    let repository = Path::new(&manifest_dir).join("../..").canonicalize()?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     for input in ["guests/Cargo.toml", "guests/Cargo.lock", "guests/sdk", "guests/strategies", "guests/policies", "wit"]
     {
-        println!("cargo::rerun-if-changed={}", repository.join(input).display());
+        println!("cargo::rerun-if-changed=../../{input}");
     }
 
     let toolchain = GuestToolchain::find(|step| println!("cargo::warning={step}"))?;
