@@ -5,6 +5,7 @@
 //! is a pool without it, and without any pool a slower way that says so.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use tracing::{debug, warn};
 use wasmtime::{
@@ -12,34 +13,35 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
+use crate::function_cache::FunctionCache;
 use crate::limits::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX, WASM_STACK_BYTES_MAX};
 
 /// Builds the engine, with the fastest allocator that this machine lets us have.
-pub(crate) fn build(instances_max: NonZeroU32) -> wasmtime::Result<Engine> {
-    match Engine::new(&pooling(instances_max, Enabled::Yes)) {
+pub(crate) fn build(instances_max: NonZeroU32, functions: &Arc<FunctionCache>) -> wasmtime::Result<Engine> {
+    match Engine::new(&pooling(instances_max, functions, Enabled::Yes)?) {
         Ok(engine) => return Ok(engine),
         Err(error) => debug!(error = format!("{error:#}"), "no PAGEMAP_SCAN on this machine"),
     }
-    match Engine::new(&pooling(instances_max, Enabled::No)) {
+    match Engine::new(&pooling(instances_max, functions, Enabled::No)?) {
         Ok(engine) => Ok(engine),
         Err(error) => {
             warn!(
                 error = format!("{error:#}"),
                 "no memory pool for plug-ins on this machine; each call allocates anew and is slower"
             );
-            Engine::new(&common())
+            Engine::new(&common(functions)?)
         }
     }
 }
 
 /// An engine for code that runs once, when a plug-in is configured: it compiles fast, and what it compiles is slow.
-pub(crate) fn build_throw_away() -> wasmtime::Result<Engine> {
-    let mut config = common();
+pub(crate) fn build_throw_away(functions: &Arc<FunctionCache>) -> wasmtime::Result<Engine> {
+    let mut config = common(functions)?;
     config.cranelift_opt_level(OptLevel::None).cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
     Engine::new(&config)
 }
 
-fn common() -> Config {
+fn common(functions: &Arc<FunctionCache>) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -53,11 +55,16 @@ fn common() -> Config {
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
         // Otherwise an environment variable decides.
-        .wasm_backtrace_details(WasmBacktraceDetails::Disable);
-    config
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .enable_incremental_compilation(Arc::clone(functions) as _)?;
+    Ok(config)
 }
 
-fn pooling(instances_max: NonZeroU32, pagemap_scan: Enabled) -> Config {
+fn pooling(
+    instances_max: NonZeroU32,
+    functions: &Arc<FunctionCache>,
+    pagemap_scan: Enabled,
+) -> wasmtime::Result<Config> {
     let instances_max = instances_max.get();
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances_max)
@@ -78,9 +85,9 @@ fn pooling(instances_max: NonZeroU32, pagemap_scan: Enabled) -> Config {
         Enabled::No => {}
     }
     pool.pagemap_scan(pagemap_scan);
-    let mut config = common();
+    let mut config = common(functions)?;
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    config
+    Ok(config)
 }
 
 const HOST_STACK_BYTES: usize = 1 << 20;

@@ -17,6 +17,7 @@ use crate::bindings::{policy, strategy};
 use crate::capability::{http, wasi};
 use crate::compiled_cache::{CacheDirectoryError, CompiledCache};
 use crate::compiled_code::{CompilationCounts, CompiledCode};
+use crate::function_cache::FunctionCache;
 use crate::sandbox::Sandbox;
 use crate::ticker::Ticker;
 use crate::{LoadError, LoadedPlugin, PluginSource, engine, loading, worlds};
@@ -95,10 +96,11 @@ impl Host {
     /// # Errors
     /// When the engine, its clock's thread or the cache directory cannot be had.
     pub fn new(config: HostConfig) -> Result<Self, HostError> {
-        let engine = engine::build(config.instances_max).map_err(engine_error)?;
+        let functions = Arc::new(FunctionCache::default());
+        let engine = engine::build(config.instances_max, &functions).map_err(engine_error)?;
         let cache = config.cache_directory.map(|directory| CompiledCache::open(directory, &engine)).transpose()?;
         let linkers = Linkers::new(&engine).map_err(engine_error)?;
-        let throw_away = engine::build_throw_away().map_err(engine_error)?;
+        let throw_away = engine::build_throw_away(&functions).map_err(engine_error)?;
         let ticker = Ticker::start([engine.clone(), throw_away.clone()]).map_err(HostError::Ticker)?;
         let throw_away = ThrowAway { linkers: Linkers::new(&throw_away).map_err(engine_error)?, engine: throw_away };
         let compilations = Semaphore::new(COMPILATIONS_MAX);

@@ -21,6 +21,7 @@ mod compiler;
 mod contract;
 mod credential_check;
 mod engine;
+mod function_cache;
 mod host;
 mod limits;
 mod load_error;
