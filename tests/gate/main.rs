@@ -12,6 +12,7 @@ mod azure;
 mod callers;
 mod cluster_selection;
 mod clusters_route;
+mod configuration_reload;
 mod contract_versions;
 mod credential_cache;
 mod credentials;

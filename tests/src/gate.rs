@@ -3,6 +3,7 @@
 mod builder;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -140,6 +141,21 @@ impl Gate {
     /// The folder of its configuration.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Changes its configuration's file, at once.
+    pub fn edit_configuration(&self, edit: impl FnOnce(&mut Value)) {
+        let file = self.folder().join("witgate.yaml");
+        let mut configuration = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        edit(&mut configuration);
+        self.write_configuration(&serde_json::to_string_pretty(&configuration).unwrap());
+    }
+
+    /// Replaces its configuration's file, at once.
+    pub fn write_configuration(&self, text: &str) {
+        let new = self.folder().join(".witgate.yaml.new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.folder().join("witgate.yaml")).unwrap();
     }
 
     /// Its plug-in folder.

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use witgate_core::{ClusterName, Generation, PluginName};
 use witgate_plugin::CompilationCounts;
 
+use crate::configured::ConfigurationStatus;
 use crate::credential_cache::CacheStatus;
 use crate::decision_log::recent::Recent;
 use crate::plugins::reload::ReloadHandle;
@@ -43,6 +44,8 @@ pub(crate) struct AdminSources {
     pub(crate) clusters: Box<dyn Fn() -> Vec<ClusterStatus> + Send + Sync>,
     /// The credential caches.
     pub(crate) credentials: Box<dyn Fn() -> CacheStatus + Send + Sync>,
+    /// The configuration, where there is something to say of it.
+    pub(crate) configuration: Box<dyn Fn() -> Option<ConfigurationStatus> + Send + Sync>,
     /// The text of `/metrics`.
     pub(crate) metrics: Box<dyn Fn() -> Result<String, std::fmt::Error> + Send + Sync>,
     /// Whether requests are refused because the decision log is full.
@@ -85,6 +88,8 @@ struct StatusBody<'a> {
     compilations: CompilationCounts,
     clusters: Vec<ClusterStatus>,
     credential_cache: CacheStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configuration: Option<ConfigurationStatus>,
 }
 
 impl AdminState {
@@ -365,6 +370,7 @@ mod tests {
             reload,
             clusters: Box::new(Vec::new),
             credentials: Box::new(CacheStatus::default),
+            configuration: Box::new(|| None),
             metrics: Box::new(|| Ok(String::new())),
             log_refuses: Box::new(|| false),
             recent: Arc::default(),

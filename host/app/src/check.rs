@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use crate::cli::environment;
 use crate::config::Config;
-use crate::{authentication, snapshot};
+use crate::snapshot;
 
 /// Prints the problems and notes of a configuration: 0 when there is no problem, 1 otherwise.
 pub(crate) async fn run(file: &Path) -> ExitCode {
@@ -42,8 +42,7 @@ async fn check(file: &Path) -> Outcome {
         Ok(config) => config,
         Err(errors) => return Outcome { problems: errors.problems().to_vec(), notes: Vec::new(), summary: None },
     };
-    let mut problems = authentication::check(&config).await;
-    problems.extend(snapshot::check(&config).await);
+    let problems = snapshot::check(&config).await;
     let summary = format!(
         "ok: {}, {} in {}",
         counted(config.clusters.len(), "cluster"),

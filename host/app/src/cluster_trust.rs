@@ -3,6 +3,7 @@
 //! What is taken has been the same for two looks, so that a file that is being written is not half believed. A file
 //! that went missing or bad changes nothing but the log, once.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use witgate_core::ClusterName;
 use witgate_proxy::upstream::{ServerTrust, Upstream};
 
 use crate::config;
+use crate::configured::ConfigurationFile;
 
 /// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,16 +40,13 @@ struct Followed {
 }
 
 /// Keeps what each upstream believes in line with its file; never ends.
-pub(crate) async fn follow(files: Vec<TrustFile>) {
-    if files.is_empty() {
-        return;
-    }
-    let start = |file| Followed { file, candidate: None, complaint: None };
-    let mut files: Vec<_> = files.into_iter().map(start).collect();
+pub(crate) async fn follow(configuration: Arc<ConfigurationFile>) {
+    let mut files = Vec::new();
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
+        files = followed(files, configuration.good().trust_files());
         let looked = tokio::task::spawn_blocking(move || {
             files.iter_mut().for_each(Followed::look);
             files
@@ -57,6 +56,14 @@ pub(crate) async fn follow(files: Vec<TrustFile>) {
             Err(_) => return, // the runtime is going away
         }
     }
+}
+
+/// What is to be followed now, with what is known of those that were followed before.
+fn followed(before: Vec<Followed>, files: impl Iterator<Item = TrustFile>) -> Vec<Followed> {
+    let mut before: HashMap<_, _> =
+        before.into_iter().map(|known| (Arc::as_ptr(&known.file.upstream), known)).collect();
+    let start = |file| Followed { file, candidate: None, complaint: None };
+    files.map(|file| before.remove(&Arc::as_ptr(&file.upstream)).unwrap_or_else(|| start(file))).collect()
 }
 
 impl Followed {

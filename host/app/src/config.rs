@@ -47,6 +47,8 @@ use crate::trusted_keys::{self, TrustedKeys};
 pub(crate) struct Config {
     /// The file that it was read from.
     pub(crate) file: PathBuf,
+    /// Every file that its text stands in, this one included: when one changes, it is to be read again.
+    pub(crate) files: Vec<PathBuf>,
     /// Where the data plane listens.
     pub(crate) listen: SocketAddr,
     /// The data plane's certificate; none means plain HTTP.
@@ -158,7 +160,7 @@ pub(crate) enum AdminListen {
 }
 
 /// The decision log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct DecisionLogConfig {
     /// Where its lines are written.
     pub(crate) target: DecisionLogTarget,
@@ -180,7 +182,7 @@ pub(crate) enum OnFullLog {
 }
 
 /// Where traces and metrics are sent, by OTLP over HTTP.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TelemetryConfig {
     /// Without a slash at its end; `/v1/traces` and `/v1/metrics` follow.
     pub(crate) endpoint: String,
@@ -208,7 +210,7 @@ pub(crate) enum DecisionLogTarget {
 }
 
 /// One cluster, checked, with the names of its secrets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ClusterConfig {
     /// What a strategy may know of it.
     pub(crate) details: ClusterDetails,
@@ -254,6 +256,11 @@ pub(crate) struct ConfigErrors {
 }
 
 impl ConfigErrors {
+    /// With these problems; there must be some.
+    pub(crate) const fn of(problems: Vec<String>) -> Self {
+        Self { problems }
+    }
+
     /// One text a problem, each naming file and key.
     pub(crate) fn problems(&self) -> &[String] {
         &self.problems
@@ -289,10 +296,12 @@ impl Config {
 
     fn load_with_pod_mount(path: &Path, environment: Environment<'_>, mount: &Path) -> Result<Self, ConfigErrors> {
         let report = Report::new(path.display().to_string());
+        report.reads(path.to_owned());
         let config = read(path, environment, mount, &report);
+        let files = report.files();
         let (problems, notes) = report.finish();
         match config {
-            Some(config) if problems.is_empty() => Ok(Self { notes, ..config }),
+            Some(config) if problems.is_empty() => Ok(Self { files, notes, ..config }),
             Some(_) | None => Err(ConfigErrors { problems }),
         }
     }
@@ -356,6 +365,7 @@ fn read(path: &Path, environment: Environment<'_>, pod_mount: &Path, report: &Re
 
     Some(Config {
         file: path.to_owned(),
+        files: Vec::new(),
         listen: listen?,
         tls,
         admin: match admin {

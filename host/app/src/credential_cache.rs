@@ -74,17 +74,22 @@ impl CredentialCache {
         strategy: &Arc<dyn AuthenticationStrategy>,
         depends_on: DependsOn,
         cluster: &ClusterDetails,
+        secrets: &Arc<dyn SecretStore>,
     ) -> CachedStrategy {
         let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
         let known = serving.get(&cluster.name).filter(|known| {
             // The very instance: loaded from the same bytes and the same sidecar, in the same generation.
-            Arc::ptr_eq(&known.0.strategy, strategy) && known.0.depends_on == depends_on && known.0.cluster == *cluster
+            Arc::ptr_eq(&known.0.strategy, strategy)
+                && known.0.depends_on == depends_on
+                && known.0.cluster == *cluster
+                && Arc::ptr_eq(&known.0.secrets, secrets)
         });
         known.cloned().unwrap_or_else(|| {
             CachedStrategy(Arc::new(Inner {
                 strategy: Arc::clone(strategy),
                 depends_on,
                 cluster: cluster.clone(),
+                secrets: Arc::clone(secrets),
                 secret: self.secret.clone(),
                 clock: Arc::clone(&self.clock),
                 counts: Arc::clone(&self.counts),
@@ -123,6 +128,8 @@ struct Inner {
     strategy: Arc<dyn AuthenticationStrategy>,
     depends_on: DependsOn,
     cluster: ClusterDetails,
+    /// What the credentials were made from: other secrets, other credentials.
+    secrets: Arc<dyn SecretStore>,
     secret: KeySecret,
     clock: Clock,
     counts: Arc<Counts>,

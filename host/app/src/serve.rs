@@ -14,7 +14,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
-use witgate_core::Authenticator;
 use witgate_proxy::counts::GateCounts;
 use witgate_proxy::drain::Drain;
 use witgate_proxy::gate::Gate;
@@ -23,7 +22,6 @@ use witgate_proxy::trace::Tracer;
 
 use crate::admin::listen::{self, Listener};
 use crate::admin::{AdminSources, AdminState};
-use crate::authentication::{self, fetch::HttpFetcher};
 use crate::cluster_health::ClusterHealth;
 use crate::cluster_trust;
 use crate::config::{AdminListen, Config, PermissionRule};
@@ -79,7 +77,6 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
         warn!("`permission.enabled` is false: no policy is asked, and every authenticated caller may do everything");
     }
     let limits = config.limits;
-    let authenticator = authenticator(&config).await?;
     let decision_log =
         config.decision_log.as_ref().map(|log| JsonLines::start(&log.target, log.on_full, log.lines_max));
     let decision_log = decision_log.transpose()?.map(Arc::new);
@@ -89,8 +86,8 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     let changed = Arc::<Notify>::default();
     // Before the first scan, so that no change between the two is missed.
     let watch = FolderWatch::new(&config.plugins.directory, Arc::clone(&changed))?;
-    let Control { reload, handle, status, credentials, refused, meters, trust_files } =
-        Control::start(&config, Arc::clone(&current), changed)
+    let Control { reload, handle, status, credentials, refused, meters, file } =
+        Control::start(&config, Arc::clone(&current), Arc::clone(&changed))
             .await
             .map_err(|problems| anyhow!(problems.join("\n")))?;
 
@@ -133,6 +130,10 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
         reload: status,
         clusters: Box::new(move || health.list()),
         credentials: Box::new(move || credentials.status()),
+        configuration: Box::new({
+            let file = Arc::clone(&file);
+            move || file.status()
+        }),
         metrics: Box::new(move || text::encode(&metrics)),
         log_refuses: Box::new({
             let log = decision_log.clone();
@@ -143,7 +144,8 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     }));
     tasks.spawn(watch.run());
     tasks.spawn(reload.run());
-    tasks.spawn(cluster_trust::follow(trust_files));
+    tasks.spawn(cluster_trust::follow(Arc::clone(&file)));
+    tasks.spawn(Arc::clone(&file).follow(changed));
     if let Some(log) = decision_log.clone() {
         tasks.spawn(reopen_on_hangup(log)?);
     }
@@ -180,7 +182,7 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     let decisions = Arc::new(Decisions { lines: decision_log.clone(), recent, mask });
     let traces = config.telemetry.is_some_and(|telemetry| telemetry.traces);
     let tracer = telemetry.clone().filter(|_| traces).map(|telemetry| telemetry as Arc<dyn Tracer>);
-    let gate = Arc::new(Gate { snapshot: current, authenticator, decision_log: decisions, counts, tracer, limits });
+    let gate = Arc::new(Gate { snapshot: current, decision_log: decisions, counts, tracer, limits });
     let drain = Arc::new(Drain::default());
     let scheme = if tls.is_some() { "https" } else { "http" };
     tasks.spawn({
@@ -211,13 +213,6 @@ impl Serving {
         }
         info!("stopped");
     }
-}
-
-async fn authenticator(config: &Config) -> anyhow::Result<Arc<dyn Authenticator>> {
-    let config = config.clone();
-    tokio::task::spawn_blocking(move || authentication::authenticator(&config, Arc::new(HttpFetcher::default())))
-        .await
-        .context("callers could not be set up")?
 }
 
 /// Opens the admin listener, and follows its certificate's files where it has one.

@@ -1,43 +1,33 @@
-//! Makes the snapshots that the data plane reads: plug-ins and clusters of one generation, tried before they serve.
-//!
-//! Connections to API servers outlive a reload: each cluster's `Upstream` is made once,
-//! from the configuration, and every generation uses it.
+//! Makes the snapshots that the data plane reads: plug-ins and the configuration of one generation, tried before they serve.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use anyhow::bail;
-use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tracing::warn;
-use witgate_core::{
-    AuthenticationStrategy, BoxFuture, ClusterDetails, ClusterName, Generation, Metadata, PermissionPolicy, SecretStore,
-};
+use witgate_core::{BoxFuture, ClusterName, Generation, PermissionPolicy};
 use witgate_plugin::{Host, HostConfig};
-use witgate_proxy::limits::Limits;
-use witgate_proxy::snapshot::{
-    ClientAuthorization, ClientImpersonation, Cluster, Clusters, CurrentSnapshot, PermissionRule, Snapshot,
-};
-use witgate_proxy::upstream::{Http2, InvalidTarget, Reach, ServerTrust, Target, Upstream};
+use witgate_proxy::snapshot::{Clusters, CurrentSnapshot, PermissionRule, Snapshot};
 
+use crate::authentication;
 use crate::cli::environment;
 use crate::cluster_health::RefusedClusters;
-use crate::cluster_trust::{Authorities, TrustFile};
-use crate::config::{self, ClusterConfig, Config};
+use crate::config::{ClusterConfig, Config};
+use crate::configured::{ConfigurationFile, Configured};
 use crate::credential_cache::{CachedStrategy, CredentialCache};
 use crate::decision_cache::CachedPolicy;
 use crate::metrics::plugins::{PluginMeter, PluginMeters};
 use crate::plugins::builtin::BUILTINS;
 use crate::plugins::load::HostLoader;
 use crate::plugins::reload::{Publish, Refusal, Reload, ReloadHandle, ReloadParts};
-use crate::plugins::status::ReloadStatus;
-use crate::plugins::{DependsOn, Plugin, PluginEntry};
-use crate::secrets::ClusterSecrets;
+use crate::plugins::status::{Cause, ReloadStatus};
+use crate::plugins::{Plugin, PluginEntry};
+use crate::reachable::Strategies;
 
 /// Makes a generation of clusters out of plug-ins, and lets it serve.
 pub(crate) struct SnapshotBuilder {
-    permission: PermissionRule,
-    clusters: Vec<Reachable>,
+    file: Arc<ConfigurationFile>,
     current: Arc<CurrentSnapshot>,
     credentials: Arc<CredentialCache>,
     refused: Arc<RefusedClusters>,
@@ -51,18 +41,6 @@ pub(crate) struct Candidate {
     meters: Vec<PluginMeter>,
 }
 
-/// A strategy of a candidate, and what its credentials depend on.
-type Strategies<'a> = HashMap<&'a str, (&'a Arc<dyn AuthenticationStrategy>, DependsOn)>;
-
-/// A cluster with what outlives a reload: its connections and its secrets.
-struct Reachable {
-    config: ClusterConfig,
-    secrets: Arc<dyn SecretStore>,
-    upstream: Arc<Upstream>,
-    /// What the cluster's `ca_data` is by now.
-    authorities: Authorities,
-}
-
 /// What a gate's reloads are made of.
 pub(crate) struct Control {
     /// Reloads for as long as it runs.
@@ -71,8 +49,8 @@ pub(crate) struct Control {
     pub(crate) handle: ReloadHandle,
     /// What serves, for the admin routes.
     pub(crate) status: watch::Receiver<Arc<ReloadStatus>>,
-    /// The files of certificate authorities, to be followed.
-    pub(crate) trust_files: Vec<TrustFile>,
+    /// The configuration's file, to be followed.
+    pub(crate) file: Arc<ConfigurationFile>,
     /// What the credential caches did, for the admin routes.
     pub(crate) credentials: Arc<CredentialCache>,
     /// What the last candidate's clusters had wrong, for the admin routes.
@@ -82,37 +60,12 @@ pub(crate) struct Control {
 }
 
 impl SnapshotBuilder {
-    /// Prepares the clusters of `config`. Connects to nothing.
-    ///
-    /// # Errors
-    /// With all that is wrong with them, one text each.
-    pub(crate) fn new(config: &Config, current: Arc<CurrentSnapshot>) -> Result<Self, Vec<String>> {
-        let mut problems = Vec::new();
-        let mut clusters = Vec::new();
-        for cluster in &config.clusters {
-            match Reachable::new(cluster, config.limits) {
-                Ok(reachable) => clusters.push(reachable),
-                Err(problem) => problems.push(problem),
-            }
-        }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let permission = match config.permission {
-            config::PermissionRule::Enabled => PermissionRule::Enabled,
-            config::PermissionRule::Disabled => PermissionRule::Disabled,
-        };
-        Ok(Self {
-            permission,
-            clusters,
-            current,
-            credentials: Arc::new(CredentialCache::new()),
-            refused: Arc::default(),
-            meters: Arc::default(),
-        })
-    }
-
-    async fn snapshot(&self, plugins: &[PluginEntry], generation: Generation) -> anyhow::Result<Candidate> {
+    async fn snapshot(
+        &self,
+        configured: &Configured,
+        plugins: &[PluginEntry],
+        generation: Generation,
+    ) -> anyhow::Result<Candidate> {
         let mut policies: Vec<Arc<dyn PermissionPolicy>> = Vec::new();
         let mut strategies = Strategies::new();
         let meters = plugins.iter().map(|entry| PluginMeter {
@@ -133,7 +86,7 @@ impl SnapshotBuilder {
         let mut texts = Vec::new();
         let mut clusters = Vec::new();
         let mut caches = HashMap::new();
-        for reachable in &self.clusters {
+        for reachable in &configured.clusters {
             match reachable.with_strategy(&strategies, &self.credentials).await {
                 Ok((cluster, cache)) => {
                     caches.insert(cluster.details.name.clone(), cache);
@@ -151,24 +104,39 @@ impl SnapshotBuilder {
             self.refused.refuse(text.clone(), problems);
             bail!(text);
         }
-        if policies.is_empty() && self.permission == PermissionRule::Enabled {
+        if policies.is_empty() && configured.permission == PermissionRule::Enabled {
             warn!("the plug-in folder holds no policy, so every request is denied");
         }
         let clusters = Clusters::from_iter(clusters);
-        let snapshot = Arc::new(Snapshot { generation, permission: self.permission, policies, clusters });
+        let Configured { permission, authenticator, .. } = configured;
+        let (permission, authenticator) = (*permission, Arc::clone(authenticator));
+        let snapshot = Arc::new(Snapshot { generation, authenticator, permission, policies, clusters });
         Ok(Candidate { snapshot, caches, meters })
     }
 }
 
 impl Publish for SnapshotBuilder {
+    type Configuration = Configured;
     type Candidate = Candidate;
+
+    fn configuration(&self, cause: Cause) -> BoxFuture<'_, Result<Arc<Configured>, String>> {
+        Box::pin(async move {
+            if cause == Cause::Asked {
+                let file = Arc::clone(&self.file);
+                let reread = tokio::task::spawn_blocking(move || file.reread());
+                reread.await.map_err(|error| format!("the configuration was not read to its end: {error}"))?;
+            }
+            self.file.read()
+        })
+    }
 
     fn build<'a>(
         &'a self,
+        configuration: &'a Self::Configuration,
         plugins: &'a [PluginEntry],
         generation: Generation,
     ) -> BoxFuture<'a, anyhow::Result<Self::Candidate>> {
-        Box::pin(self.snapshot(plugins, generation))
+        Box::pin(self.snapshot(configuration, plugins, generation))
     }
 
     fn publish(&self, candidate: Self::Candidate) {
@@ -176,88 +144,6 @@ impl Publish for SnapshotBuilder {
         self.current.publish(snapshot);
         self.credentials.serve(caches);
         self.meters.serve(meters);
-    }
-}
-
-impl Reachable {
-    fn new(config: &ClusterConfig, limits: Limits) -> Result<Self, String> {
-        let name = &config.details.name;
-        let at = &config.origin;
-        let invalid = |error: &dyn std::fmt::Display| format!("{at}: Invalid cluster '{name}': {error}");
-        let target = target(config).map_err(|error| invalid(&error))?;
-        let reach = Reach {
-            target,
-            proxy: config.proxy.clone(),
-            http2: if config.disable_http2 { Http2::Disabled } else { Http2::Offered },
-            trust: ServerTrust {
-                ca_data: config.details.ca_data.clone(),
-                skip_tls_verify: config.details.skip_tls_verify,
-            },
-        };
-        let upstream = Upstream::new(reach, limits).map_err(|error| invalid(&error))?;
-        let secrets = ClusterSecrets::new(&config.secrets, &environment)
-            .map_err(|error| format!("{at}: Invalid cluster '{name}': {error:#}"))?;
-        let authorities = Arc::new(ArcSwap::from_pointee(config.details.ca_data.clone()));
-        Ok(Self { config: config.clone(), secrets: Arc::new(secrets), upstream: Arc::new(upstream), authorities })
-    }
-
-    /// The file of its authorities, where one is believed.
-    fn trust_file(&self) -> Option<TrustFile> {
-        let path = self.config.ca_file.clone().filter(|_| !self.config.details.skip_tls_verify)?;
-        Some(TrustFile {
-            cluster: self.config.details.name.clone(),
-            path,
-            authorities: Arc::clone(&self.authorities),
-            upstream: Arc::clone(&self.upstream),
-        })
-    }
-
-    /// The cluster as one generation serves it, once its strategy has looked at its metadata; else what is wrong.
-    async fn with_strategy(
-        &self,
-        strategies: &Strategies<'_>,
-        credentials: &CredentialCache,
-    ) -> Result<(Cluster, CachedStrategy), String> {
-        let ClusterConfig { details, auth_provider, dashboard_url, oidc_token_provider, .. } = &self.config;
-        let Some((strategy, depends_on)) = strategies.get(auth_provider.as_str()) else {
-            let mut known: Vec<_> = strategies.keys().copied().collect();
-            known.sort_unstable();
-            return Err(format!(
-                "authProvider \"{auth_provider}\" has no config associated with it; there are {}",
-                known.join(", ")
-            ));
-        };
-        let failed = |error: witgate_core::CallError| format!("{:#}", anyhow::Error::from(error));
-        let problems = strategy.validate_cluster(&details.auth_metadata).await.map_err(failed)?;
-        if !problems.is_empty() {
-            return Err(problems.join("; "));
-        }
-        // By the contract a failure leaves the cluster in the list, without `auth`: it can be served all the same.
-        let presented_metadata = strategy.present_auth_metadata(&details.auth_metadata).await.unwrap_or_else(|error| {
-            let error = anyhow::Error::from(error);
-            warn!(cluster = %details.name, error = format!("{error:#}"), "what clients may know of the cluster is not known");
-            Metadata::default()
-        });
-        let details = ClusterDetails { ca_data: (**self.authorities.load()).clone(), ..details.clone() };
-        let cache = credentials.around(strategy, *depends_on, &details);
-        let cluster = Cluster {
-            details,
-            dashboard_url: dashboard_url.clone(),
-            oidc_token_provider: oidc_token_provider.clone(),
-            presented_metadata,
-            client_impersonation: match self.config.allow_impersonation {
-                true => ClientImpersonation::AskPolicies,
-                false => ClientImpersonation::Refused,
-            },
-            client_authorization: match self.config.allow_client_authorization {
-                true => ClientAuthorization::Taken,
-                false => ClientAuthorization::Refused,
-            },
-            strategy: Arc::new(cache.clone()),
-            secrets: Arc::clone(&self.secrets),
-            upstream: Arc::clone(&self.upstream),
-        };
-        Ok((cluster, cache))
     }
 }
 
@@ -271,11 +157,16 @@ impl Control {
         current: Arc<CurrentSnapshot>,
         changed: Arc<Notify>,
     ) -> Result<Self, Vec<String>> {
-        let publisher = SnapshotBuilder::new(config, current)?;
-        let trust_files = publisher.clusters.iter().filter_map(Reachable::trust_file).collect();
-        let credentials = Arc::clone(&publisher.credentials);
-        let refused = Arc::clone(&publisher.refused);
-        let meters = Arc::clone(&publisher.meters);
+        let file = Arc::new(configuration_file(config).await?);
+        let (credentials, refused) = (Arc::new(CredentialCache::new()), Arc::<RefusedClusters>::default());
+        let meters = Arc::<PluginMeters>::default();
+        let publisher = SnapshotBuilder {
+            file: Arc::clone(&file),
+            current,
+            credentials: Arc::clone(&credentials),
+            refused: Arc::clone(&refused),
+            meters: Arc::clone(&meters),
+        };
         let host_config =
             HostConfig { cache_directory: config.plugins.cache_directory.clone(), ..HostConfig::default() };
         let host = Host::new(host_config)
@@ -284,6 +175,7 @@ impl Control {
         let parts = ReloadParts {
             directory: config.plugins.directory.clone(),
             trusted_keys: config.plugins.trusted_keys.clone(),
+            configuration: file.good(),
             kept_generations_max: config.plugins.kept_generations_max,
             builtins: BUILTINS,
             loader: Arc::new(HostLoader::new(host, environment)),
@@ -292,17 +184,15 @@ impl Control {
             status: sender,
         };
         let (reload, handle) = Reload::start(parts).await.map_err(texts)?;
-        Ok(Self { reload, handle, status, credentials, refused, meters, trust_files })
+        Ok(Self { reload, handle, status, credentials, refused, meters, file })
     }
 }
 
-/// Where a cluster's API server is, and what its certificate must name.
-fn target(config: &ClusterConfig) -> Result<Target, InvalidTarget> {
-    let target = Target::parse(&config.details.server)?;
-    match &config.tls_server_name {
-        Some(name) => target.with_server_name(name),
-        None => Ok(target),
-    }
+/// Reads the files that the configuration names off the runtime's workers.
+async fn configuration_file(config: &Config) -> Result<ConfigurationFile, Vec<String>> {
+    let config = config.clone();
+    let read = tokio::task::spawn_blocking(move || ConfigurationFile::new(&config));
+    read.await.unwrap_or_else(|error| Err(vec![format!("the configuration was not read to its end: {error}")]))
 }
 
 /// One text for each problem; a problem of the clusters holds a line for each.
@@ -314,6 +204,7 @@ fn texts(Refusal { problems }: Refusal) -> Vec<String> {
 pub(crate) fn empty() -> Arc<CurrentSnapshot> {
     Arc::new(CurrentSnapshot::new(Arc::new(Snapshot {
         generation: Generation(0),
+        authenticator: authentication::nobody(),
         permission: PermissionRule::Enabled,
         policies: Vec::new(),
         clusters: Clusters::default(),

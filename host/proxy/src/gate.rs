@@ -14,8 +14,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tracing::{Instrument as _, debug, debug_span, error, warn};
 use witgate_core::{
-    Authenticator, CallError, ClientCertificate, ClusterName, Credential, Impersonation, Permission, RequestAttributes,
-    RequestTarget, UserInfo,
+    CallError, ClientCertificate, ClusterName, Credential, Impersonation, Permission, RequestAttributes, RequestTarget,
+    UserInfo,
 };
 
 use crate::authorize::{chain, judge};
@@ -39,10 +39,8 @@ use crate::upgrade::{self, Tunnel, upgrade};
 
 /// The data plane: what every connection shares.
 pub struct Gate {
-    /// The policies and clusters, replaced whole by a reload.
+    /// Who is believed, the policies and the clusters, replaced whole by a reload.
     pub snapshot: Arc<CurrentSnapshot>,
-    /// Finds out who calls.
-    pub authenticator: Arc<dyn Authenticator>,
     /// Where decisions are written.
     pub decision_log: Arc<dyn DecisionLog>,
     /// What all requests come to.
@@ -127,64 +125,25 @@ impl Gate {
     ) -> Result<Response<Body>, GateError> {
         trail.admitted(self.decision_log.admit()?);
         exchange.check_form()?;
+        if matches!(route, Route::Unknown) {
+            return Err(GateError::UnknownRoute);
+        }
+        let snapshot = self.snapshot.read();
+        trail.judged_by(snapshot.generation);
+        let caller = authenticate(&snapshot, &mut exchange, trail).await?;
         match route {
             Route::Unknown => Err(GateError::UnknownRoute),
-            Route::BackstageClusters => {
-                let caller = self.authenticate(&mut exchange, trail).await?;
-                self.list_clusters(&exchange, &caller, trail).await
-            }
+            Route::BackstageClusters => list_clusters(&snapshot, &exchange, &caller, trail).await,
             Route::BackstageProxy { rest } => {
-                let caller = self.authenticate(&mut exchange, trail).await?;
-                let snapshot = self.read_snapshot(trail);
                 let cluster = named_or_only(exchange.headers(), &snapshot)?;
                 self.proxy(&snapshot, &caller, cluster, &rest.to_path_and_query(), exchange, trail).await
             }
             Route::Kubernetes { cluster, rest } => {
-                let caller = self.authenticate(&mut exchange, trail).await?;
-                let snapshot = self.read_snapshot(trail);
                 let cluster = route::cluster_name(cluster)
                     .ok_or_else(|| GateError::UnknownCluster(cluster.chars().take(253).collect()))?;
                 self.proxy(&snapshot, &caller, cluster, &rest.to_path_and_query(), exchange, trail).await
             }
         }
-    }
-
-    async fn authenticate(&self, exchange: &mut Exchange<'_>, trail: &mut Trail) -> Result<UserInfo, GateError> {
-        let began = trail.begin_step();
-        let caller = self.find_caller(exchange).await;
-        trail.end_step(StepName::Authenticate, None, began, caller.is_ok());
-        let caller = caller?;
-        trail.called_by(&caller);
-        Ok(caller)
-    }
-
-    async fn find_caller(&self, exchange: &mut Exchange<'_>) -> Result<UserInfo, GateError> {
-        let certificate = exchange.peer.client_certificate.as_ref();
-        let credentials = caller::credentials(&mut exchange.parts.headers, certificate)?;
-        Ok(self.authenticator.authenticate(&credentials).await?.user)
-    }
-
-    fn read_snapshot(&self, trail: &mut Trail) -> Arc<Snapshot> {
-        let snapshot = self.snapshot.read();
-        trail.judged_by(snapshot.generation);
-        snapshot
-    }
-
-    async fn list_clusters(
-        &self,
-        exchange: &Exchange<'_>,
-        caller: &UserInfo,
-        trail: &mut Trail,
-    ) -> Result<Response<Body>, GateError> {
-        if !matches!(exchange.parts.method, Method::GET | Method::HEAD) {
-            return Err(GateError::MethodNotAllowed(exchange.parts.method.to_string()));
-        }
-        let snapshot = self.read_snapshot(trail);
-        trail.asks_for(&Permission::CLUSTERS_READ);
-        let (judgement, _) = judge(&snapshot, caller, Permission::CLUSTERS_READ, None, trail.traced()).await;
-        trail.judged(&judgement);
-        let authorized = judgement.authorized(ListClusters).map_err(GateError::Denied)?;
-        Ok(clusters::list(authorized, &snapshot))
     }
 
     async fn proxy(
@@ -284,6 +243,41 @@ impl Drop for Record<'_> {
         let Gate { decision_log, counts, tracer, .. } = self.gate;
         self.trail.write(self.route, decision_log.as_ref(), counts, tracer.as_deref());
     }
+}
+
+async fn authenticate(
+    snapshot: &Snapshot,
+    exchange: &mut Exchange<'_>,
+    trail: &mut Trail,
+) -> Result<UserInfo, GateError> {
+    let began = trail.begin_step();
+    let caller = find_caller(snapshot, exchange).await;
+    trail.end_step(StepName::Authenticate, None, began, caller.is_ok());
+    let caller = caller?;
+    trail.called_by(&caller);
+    Ok(caller)
+}
+
+async fn find_caller(snapshot: &Snapshot, exchange: &mut Exchange<'_>) -> Result<UserInfo, GateError> {
+    let certificate = exchange.peer.client_certificate.as_ref();
+    let credentials = caller::credentials(&mut exchange.parts.headers, certificate)?;
+    Ok(snapshot.authenticator.authenticate(&credentials).await?.user)
+}
+
+async fn list_clusters(
+    snapshot: &Snapshot,
+    exchange: &Exchange<'_>,
+    caller: &UserInfo,
+    trail: &mut Trail,
+) -> Result<Response<Body>, GateError> {
+    if !matches!(exchange.parts.method, Method::GET | Method::HEAD) {
+        return Err(GateError::MethodNotAllowed(exchange.parts.method.to_string()));
+    }
+    trail.asks_for(&Permission::CLUSTERS_READ);
+    let (judgement, _) = judge(snapshot, caller, Permission::CLUSTERS_READ, None, trail.traced()).await;
+    trail.judged(&judgement);
+    let authorized = judgement.authorized(ListClusters).map_err(GateError::Denied)?;
+    Ok(clusters::list(authorized, snapshot))
 }
 
 /// The cluster that the header names, or the only one there is.

@@ -1,4 +1,4 @@
-//! What one request reads: the policies and the clusters of one generation.
+//! What one request reads: who is believed, the policies and the clusters of one generation.
 //!
 //! The control plane makes a whole new one and publishes it; the data plane only
 //! reads. A request takes one `Arc` when it starts, so it never sees half of a reload.
@@ -8,15 +8,18 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use witgate_core::{
-    AuthenticationStrategy, ClusterDetails, ClusterName, Generation, Metadata, PermissionPolicy, SecretStore,
+    AuthenticationStrategy, Authenticator, ClusterDetails, ClusterName, Generation, Metadata, PermissionPolicy,
+    SecretStore,
 };
 
 use crate::upstream::Upstream;
 
-/// The policies and clusters of one generation.
+/// All that a request is judged by, of one generation.
 pub struct Snapshot {
     /// Counts the snapshots that were published.
     pub generation: Generation,
+    /// Finds out who calls.
+    pub authenticator: Arc<dyn Authenticator>,
     /// Whether policies are asked at all (`permission.enabled`).
     pub permission: PermissionRule,
     /// Every policy, enforcing and shadow, in the order in which they are asked.

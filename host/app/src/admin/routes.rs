@@ -112,6 +112,7 @@ impl AdminState {
             compilations: reload.compilations,
             clusters: (self.sources.clusters)(),
             credential_cache: (self.sources.credentials)(),
+            configuration: (self.sources.configuration)(),
         };
         body::json(StatusCode::OK, &body)
     }

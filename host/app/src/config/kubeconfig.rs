@@ -23,6 +23,7 @@ pub(super) fn locate<'a>(locator: &Section<'a>, located: &mut Vec<Located<'a>>) 
     let chosen = locator.optional("contexts").map(|field| (field.texts().unwrap_or_default(), field));
     let Some(file) = file else { return };
     let Some((path, text)) = file.path() else { return };
+    file.scope().report.reads(path.clone());
     let read =
         files::read(&path).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned()));
     let yaml = match read {

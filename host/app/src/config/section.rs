@@ -183,8 +183,9 @@ impl<'a> Field<'a> {
         let read = if include.key == "$env" {
             interpolation::variable_named(&target.text, self.scope.environment).map(|text| (text, None))
         } else {
-            interpolation::file_text(self.scope.resolve(&target.text), Path::new(&target.text))
-                .map(|(text, path)| (text, Some(path)))
+            let path = self.scope.resolve(&target.text);
+            self.scope.report.reads(path.clone());
+            interpolation::file_text(path, Path::new(&target.text)).map(|(text, path)| (text, Some(path)))
         };
         Some(match read {
             Ok((text, file)) => Some(Text {

@@ -37,6 +37,7 @@ struct Stage {
     fake: Arc<Fake>,
     cache: CredentialCache,
     cached: CachedStrategy,
+    secrets: Arc<dyn SecretStore>,
     begun: Instant,
 }
 
@@ -49,10 +50,11 @@ impl Stage {
         let plan = Mutex::new((Duration::from_secs(took), behaviour));
         let fake = Arc::new(Fake { name, begun, calls: AtomicU64::new(0), plan });
         let cache = CredentialCache::with_clock(clock);
+        let secrets: Arc<dyn SecretStore> = Arc::new(NoSecrets);
         let strategy: Arc<dyn AuthenticationStrategy> = Arc::clone(&fake) as _;
-        let cached = cache.around(&strategy, depends_on, &cluster());
+        let cached = cache.around(&strategy, depends_on, &cluster(), &secrets);
         cache.serve(HashMap::from([(cluster().name, cached.clone())]));
-        Self { fake, cache, cached, begun }
+        Self { fake, cache, cached, secrets, begun }
     }
 
     fn next(&self, took: u64, behaviour: Behaviour) {
@@ -228,15 +230,17 @@ async fn a_cache_belongs_to_one_instance_and_one_cluster() {
     let stage = Stage::new(DependsOn::Cluster, 0, Behaviour::Good(3600));
     let strategy: Arc<dyn AuthenticationStrategy> = Arc::clone(&stage.fake) as _;
     let same = |cached: &CachedStrategy| Arc::ptr_eq(&cached.0, &stage.cached.0);
-    assert!(same(&stage.cache.around(&strategy, DependsOn::Cluster, &cluster())));
-    assert!(!same(&stage.cache.around(&strategy, DependsOn::Caller, &cluster())));
+    assert!(same(&stage.cache.around(&strategy, DependsOn::Cluster, &cluster(), &stage.secrets)));
+    assert!(!same(&stage.cache.around(&strategy, DependsOn::Caller, &cluster(), &stage.secrets)));
     let moved = ClusterDetails { server: "https://elsewhere".into(), ..cluster() };
-    assert!(!same(&stage.cache.around(&strategy, DependsOn::Cluster, &moved)));
+    assert!(!same(&stage.cache.around(&strategy, DependsOn::Cluster, &moved, &stage.secrets)));
     let other = Stage::new(DependsOn::Cluster, 0, Behaviour::Good(3600));
     let reloaded: Arc<dyn AuthenticationStrategy> = Arc::clone(&other.fake) as _;
-    assert!(!same(&stage.cache.around(&reloaded, DependsOn::Cluster, &cluster())));
+    assert!(!same(&stage.cache.around(&reloaded, DependsOn::Cluster, &cluster(), &stage.secrets)));
+    let secrets: Arc<dyn SecretStore> = Arc::new(NoSecrets);
+    assert!(!same(&stage.cache.around(&strategy, DependsOn::Cluster, &cluster(), &secrets)));
     stage.cache.serve(HashMap::new());
-    assert!(!same(&stage.cache.around(&strategy, DependsOn::Cluster, &cluster())));
+    assert!(!same(&stage.cache.around(&strategy, DependsOn::Cluster, &cluster(), &stage.secrets)));
 }
 
 proptest! {

@@ -29,9 +29,6 @@ use crate::config::{DecisionLogTarget, OnFullLog};
 /// A decision log that is being written.
 pub(crate) struct JsonLines {
     queue: SyncSender<Message>,
-    /// One for each line that may wait.
-    places: Arc<Semaphore>,
-    lines_max: usize,
     on_full: OnFullLog,
     shared: Arc<Shared>,
 }
@@ -44,11 +41,14 @@ enum Message {
 
 /// What the writer and those that feed it both see.
 struct Shared {
+    /// One for each line that may wait.
+    places: Arc<Semaphore>,
+    lines_max: usize,
     drops: Drops,
     closing: AtomicBool,
     reopening: AtomicBool,
     ended: Mutex<bool>,
-    /// Told when `closing` or `ended` changes.
+    /// Told when `closing` or `ended` changes, and when lines wait for their writer.
     changed: Condvar,
 }
 
@@ -77,14 +77,15 @@ impl JsonLines {
         // A line has its place before it comes, so what is beyond them is for waking alone.
         let (queue, lines) = sync_channel(lines_max + WAKES_MAX);
         let shared = Shared {
+            places: Arc::new(Semaphore::new(lines_max)),
+            lines_max,
             drops: Drops::new(Instant::now()),
             closing: AtomicBool::new(false),
             reopening: AtomicBool::new(false),
             ended: Mutex::new(false),
             changed: Condvar::new(),
         };
-        let places = Arc::new(Semaphore::new(lines_max));
-        (Self { queue, places, lines_max, on_full, shared: Arc::new(shared) }, lines)
+        (Self { queue, on_full, shared: Arc::new(shared) }, lines)
     }
 
     /// How many lines were dropped since the start.
@@ -106,12 +107,12 @@ impl JsonLines {
 
     /// Whether no other line has a place, and requests are refused for it.
     pub(crate) fn refuses(&self) -> bool {
-        self.on_full == OnFullLog::Deny && self.places.available_permits() == 0
+        self.on_full == OnFullLog::Deny && self.shared.places.available_permits() == 0
     }
 
     /// Lines that wait to be written, or have a place kept.
     pub(crate) fn waiting(&self) -> usize {
-        self.lines_max.saturating_sub(self.places.available_permits())
+        self.shared.waiting()
     }
 
     /// Opens the file anew, as after a rotation.
@@ -128,16 +129,21 @@ impl JsonLines {
     pub(crate) fn admit(&self) -> Result<Place, LogFull> {
         match self.on_full {
             OnFullLog::Drop => Ok(Place::default()),
-            OnFullLog::Deny => Ok(Place(Some(Arc::clone(&self.places).try_acquire_owned().map_err(|_full| LogFull)?))),
+            OnFullLog::Deny => {
+                Ok(Place(Some(Arc::clone(&self.shared.places).try_acquire_owned().map_err(|_full| LogFull)?)))
+            }
         }
     }
 
     /// Takes a line, which ends with a line feed; drops and counts it where it has no place and there is none.
     pub(crate) fn put(&self, place: Place, line: Bytes) {
-        let place = place.0.or_else(|| Arc::clone(&self.places).try_acquire_owned().ok());
+        let place = place.0.or_else(|| Arc::clone(&self.shared.places).try_acquire_owned().ok());
         if let Some(place) = place
             && self.queue.try_send(Message::Line(line, Place(Some(place)))).is_ok()
         {
+            if self.shared.is_half_full() {
+                self.shared.changed.notify_all();
+            }
             return;
         }
         self.shared.drops.count();
@@ -152,6 +158,21 @@ impl Shared {
 
     fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    fn waiting(&self) -> usize {
+        self.lines_max.saturating_sub(self.places.available_permits())
+    }
+
+    fn is_half_full(&self) -> bool {
+        self.waiting() >= self.lines_max.div_ceil(2)
+    }
+
+    /// Lets more lines come, so that one waking and one write serve all of a busy moment; not at the end, and not where
+    /// they are many already.
+    fn gather(&self) {
+        let more_may_come = |_: &mut bool| !self.is_closing() && !self.is_half_full();
+        drop(self.changed.wait_timeout_while(self.ended(), GATHER_TIME, more_may_come));
     }
 }
 
@@ -215,6 +236,7 @@ fn write_all(lines: &Receiver<Message>, mut output: Output, shared: &Shared) {
         match first {
             Ok(message) => {
                 output.take(message);
+                shared.gather();
                 while output.has_room()
                     && let Ok(message) = lines.try_recv()
                 {
@@ -362,6 +384,9 @@ const WAKES_MAX: usize = 2;
 
 /// How much goes to the output at once.
 const BATCH_BYTES: usize = 64 * 1024;
+
+/// How long a line may wait for others. The waking of a sleeping thread and a write cost a request more than all else that it logs.
+const GATHER_TIME: Duration = Duration::from_millis(10);
 
 /// How often the path is looked at for a rotation.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

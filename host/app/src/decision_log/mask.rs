@@ -11,7 +11,7 @@ use witgate_core::Redacted;
 use witgate_proxy::decision::DecisionRecord;
 
 /// What is masked, and how. Masks nothing by default.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Mask {
     rules: Vec<(MaskedField, MaskedAs)>,
     key: Redacted<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! The life of a generation of plug-ins, from a change in the folder to the snapshot that serves.
+//! The life of a generation, from a change in the folder or the configuration to the snapshot that serves.
 //!
 //! ```text
 //! observe ─► settle ─► scan + hash ─► load what differs ─► build ─► publish ─► the old generation drains and drops
@@ -6,9 +6,12 @@
 //!    └──────────── refused: the last good one serves ─┴────────┘       └─► observe
 //! ```
 //!
+//! A generation is plug-ins and a configuration. Where both have changed and do not serve together, either serves with what
+//! served of the other, plug-ins first: a bad configuration keeps no policy out, and a bad plug-in no cluster.
+//!
 //! A plug-in that is the same, component and sidecar, is not loaded again. Loading compiles (or finds the compiled code
 //! of the same bytes), link-checks, configures and self-tests; building, which the caller gives as [`Publish`], makes a snapshot
-//! of plug-ins and clusters and tries it. Nothing here knows WebAssembly, clusters or requests.
+//! of plug-ins and a configuration and tries it. Nothing here knows WebAssembly, clusters or requests.
 //!
 //! A rollback publishes the plug-ins of an earlier generation once more, as a new one. What serves then differs from the
 //! folder and is *pinned*: until the folder changes, or somebody asks for a reload.
@@ -17,13 +20,12 @@
 //! nothing. A folder that is gone is a failure, never a folder without policies. Generations only count up.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::fmt;
 use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
@@ -32,11 +34,16 @@ use witgate_core::{BoxFuture, Digest, Generation};
 use super::candidate::{Differences, Plugins, Wanted};
 use super::folder;
 use super::load::Load;
-use super::status::{Cause, LastReload, Phases, Pinned, PluginStatus, ReloadRecord, ReloadResult, ReloadStatus};
+use super::status::{Cause, LastReload, Pinned, PluginStatus, ReloadRecord, ReloadResult, ReloadStatus};
 use super::watch::settle;
 use super::{PluginEntry, Problem};
 use crate::trusted_keys::TrustedKeys;
+use attempt::{Attempt, Kept, Pin, Refused};
+use handle::{REQUESTS_MAX, Reply, Request};
+pub(crate) use handle::{Refusal, ReloadError, ReloadHandle};
 
+mod attempt;
+mod handle;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -44,16 +51,24 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-/// Turns plug-ins into what serves.
+/// Turns plug-ins and a configuration into what serves.
 pub(crate) trait Publish: Send + Sync + 'static {
+    /// What a generation is made of beside its plug-ins.
+    type Configuration: Send + Sync;
     /// A generation that does not serve yet.
     type Candidate: Send;
+
+    /// What the configuration is by now: the very same as before where nothing changed.
+    ///
+    /// The error says what is wrong with it; whoever reads it has told the log.
+    fn configuration(&self, cause: Cause) -> BoxFuture<'_, Result<Arc<Self::Configuration>, String>>;
 
     /// Makes a generation of `plugins` and tries it, each cluster's strategy included.
     ///
     /// The error's chain is for operators.
     fn build<'a>(
         &'a self,
+        configuration: &'a Self::Configuration,
         plugins: &'a [PluginEntry],
         generation: Generation,
     ) -> BoxFuture<'a, anyhow::Result<Self::Candidate>>;
@@ -63,11 +78,13 @@ pub(crate) trait Publish: Send + Sync + 'static {
 }
 
 /// What a reload works with.
-pub(crate) struct ReloadParts<L, P> {
+pub(crate) struct ReloadParts<L, P: Publish> {
     /// The drop-in folder.
     pub(crate) directory: PathBuf,
     /// Who must have signed what stands in it.
     pub(crate) trusted_keys: TrustedKeys,
+    /// What the first generation is made of beside its plug-ins.
+    pub(crate) configuration: Arc<P::Configuration>,
     /// How many generations that served are kept, to be rolled back to.
     pub(crate) kept_generations_max: usize,
     /// Strategies that are there without a file, by name.
@@ -76,17 +93,18 @@ pub(crate) struct ReloadParts<L, P> {
     pub(crate) loader: Arc<L>,
     /// Makes generations of them, and lets them serve.
     pub(crate) publisher: P,
-    /// Notified when the folder may have changed; a [`FolderWatch`](super::watch::FolderWatch) does so.
+    /// Notified when the folder or the configuration may have changed; a [`FolderWatch`](super::watch::FolderWatch) does so.
     pub(crate) changed: Arc<Notify>,
     /// Where the outcome is told.
     pub(crate) status: watch::Sender<Arc<ReloadStatus>>,
 }
 
-/// Keeps the plug-ins that serve in line with the drop-in folder.
-pub(crate) struct Reload<L, P> {
+/// Keeps what serves in line with the drop-in folder and the configuration.
+pub(crate) struct Reload<L, P: Publish> {
     parts: ReloadParts<L, P>,
     generation: Generation,
     serving: Plugins,
+    configuration: Arc<P::Configuration>,
     /// Which generation first served these plug-ins: another than `generation` after a rollback.
     content_of: Generation,
     /// What served before, the oldest first.
@@ -94,7 +112,7 @@ pub(crate) struct Reload<L, P> {
     pinned: Option<Pin>,
     /// Built-ins as they are without a sidecar, kept for when a file that replaces one is removed.
     builtins: Plugins,
-    refused: Option<Refused>,
+    refused: Option<Refused<P::Configuration>>,
     records: VecDeque<ReloadRecord>,
     records_count: u64,
     notes: Vec<String>,
@@ -103,117 +121,6 @@ pub(crate) struct Reload<L, P> {
     next_request: Option<Request>,
     /// Keeps `requests` open when nobody else does.
     _handle: ReloadHandle,
-}
-
-/// Asks for reloads and rollbacks; cheap to clone.
-#[derive(Clone)]
-pub(crate) struct ReloadHandle {
-    requests: mpsc::Sender<Request>,
-}
-
-enum Request {
-    Reload(Reply),
-    /// To this generation, or to the one before what serves.
-    Rollback(Option<Generation>, Reply),
-}
-
-type Reply = oneshot::Sender<Result<Generation, ReloadError>>;
-
-/// Why a candidate does not serve.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Refusal {
-    /// What is wrong; never empty.
-    pub(crate) problems: Vec<Problem>,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts: Vec<_> = self.problems.iter().map(|problem| problem.text.as_str()).collect();
-        f.write_str(&texts.join("; "))
-    }
-}
-
-impl std::error::Error for Refusal {}
-
-/// Why a reload or rollback that was asked for published nothing.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum ReloadError {
-    /// The candidate does not serve; the last good generation does.
-    #[error("the plug-ins are refused, and the last good generation serves on: {0}")]
-    Refused(Refusal),
-    /// There is no such generation to roll back to.
-    #[error("{} is not kept; kept are {}", wanted_generation(.wanted), generations(.kept))]
-    NotKept {
-        /// The one that was asked for; none for the one before what serves.
-        wanted: Option<Generation>,
-        /// Those that there are.
-        kept: Vec<Generation>,
-    },
-    /// More wait for a reload than may.
-    #[error("{REQUESTS_MAX} wait for a reload already")]
-    Full,
-    /// The gate is stopping.
-    #[error("nobody reloads any more: the gate is stopping")]
-    Stopped,
-}
-
-fn wanted_generation(wanted: &Option<Generation>) -> String {
-    wanted.map_or_else(|| "a generation before the one that serves".to_owned(), |wanted| format!("generation {wanted}"))
-}
-
-fn generations(kept: &[Generation]) -> String {
-    let kept: Vec<_> = kept.iter().map(ToString::to_string).collect();
-    if kept.is_empty() { "none".to_owned() } else { kept.join(", ") }
-}
-
-impl ReloadHandle {
-    /// Asks for a reload of what stands in the folder now, settled or not, and waits for the generation that serves after
-    /// it. What was refused is tried again, changed or not, and a rollback is over.
-    ///
-    /// # Errors
-    /// When the candidate is refused, when too many wait, and when the gate is stopping.
-    pub(crate) async fn reload_now(&self) -> Result<Generation, ReloadError> {
-        self.ask(Request::Reload).await
-    }
-
-    /// Lets the plug-ins of an earlier generation serve once more, as a new generation, and waits for it. None is the
-    /// generation before the one whose plug-ins serve: asked for again, it goes further back.
-    ///
-    /// # Errors
-    /// When that generation is not kept, when its plug-ins do not fit the clusters any more, when too many wait, and when the
-    /// gate is stopping.
-    pub(crate) async fn rollback(&self, to: Option<Generation>) -> Result<Generation, ReloadError> {
-        self.ask(|reply| Request::Rollback(to, reply)).await
-    }
-
-    async fn ask(&self, request: impl FnOnce(Reply) -> Request) -> Result<Generation, ReloadError> {
-        let (reply, outcome) = oneshot::channel();
-        self.requests.try_send(request(reply)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => ReloadError::Full,
-            mpsc::error::TrySendError::Closed(_) => ReloadError::Stopped,
-        })?;
-        outcome.await.unwrap_or(Err(ReloadError::Stopped))
-    }
-
-    /// Asks for a reload at each SIGHUP; never ends.
-    ///
-    /// # Errors
-    /// When the signal cannot be listened to.
-    pub(crate) async fn trigger_on_hangup(self) -> std::io::Result<()> {
-        let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-        while hangups.recv().await.is_some() {
-            info!("SIGHUP: the plug-in folder is read again");
-            // A refusal has its own line in the log.
-            match self.reload_now().await {
-                Ok(generation) => info!(%generation, "SIGHUP: done"),
-                Err(error @ (ReloadError::Refused(_) | ReloadError::NotKept { .. } | ReloadError::Full)) => {
-                    debug!(%error, "SIGHUP");
-                }
-                Err(ReloadError::Stopped) => break,
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What a reload does next.
@@ -233,9 +140,10 @@ impl<L: Load, P: Publish> Reload<L, P> {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let handle = ReloadHandle { requests };
         let mut reload = Self {
-            parts,
             generation: Generation(0),
             serving: Plugins::new(),
+            configuration: Arc::clone(&parts.configuration),
+            parts,
             content_of: Generation(0),
             kept: VecDeque::new(),
             pinned: None,
@@ -250,7 +158,10 @@ impl<L: Load, P: Publish> Reload<L, P> {
         };
         let mut attempt = Attempt::of(Cause::Start);
         let wanted = reload.scan(&mut attempt).await?;
-        reload.bring_up(wanted, &mut attempt).await?;
+        let generation = reload.generation.next();
+        let plugins = attempt.loaded(reload.load(wanted, generation)).await?;
+        let configuration = Arc::clone(&reload.configuration);
+        reload.build_and_publish(plugins, generation, configuration, &mut attempt).await?;
         Ok((reload, handle))
     }
 
@@ -331,33 +242,42 @@ impl<L: Load, P: Publish> Reload<L, P> {
                 }
             }
         }
-        let wanted = match self.scan(&mut attempt).await {
-            Ok(wanted) => wanted,
-            Err(refusal) => return self.refuse(&attempt, None, refusal),
-        };
-        let is_rolled_back_from = self.pinned.as_ref().is_some_and(|pin| pin.folder.as_ref() == Some(&wanted));
-        if is_rolled_back_from && cause != Cause::Asked {
-            self.unchanged(&attempt);
-            return Ok(self.generation);
-        }
-        if wanted.serves_already(&self.serving) {
-            if self.pinned.take().is_some() {
-                info!(generation = %self.generation, "the plug-in folder holds what was rolled back to");
-                self.tell();
+        let scanned = self.scan(&mut attempt).await;
+        let read = self.parts.publisher.configuration(cause).await;
+        let same_configuration = read.as_ref().is_ok_and(|read| Arc::ptr_eq(read, &self.configuration));
+        let is_rolled_back_from = self.pinned.as_ref().is_some_and(|pin| pin.folder.as_ref() == scanned.as_ref().ok());
+        let wanted = match scanned {
+            Ok(_) if is_rolled_back_from && cause != Cause::Asked => Ok(None),
+            Ok(wanted) if wanted.serves_already(&self.serving) => {
+                if self.pinned.take().is_some() {
+                    info!(generation = %self.generation, "the plug-in folder holds what was rolled back to");
+                    self.tell();
+                }
+                Ok(None)
             }
+            Ok(wanted) => Ok(Some(wanted)),
+            Err(refusal) => Err(refusal),
+        };
+        if let (Ok(None), true) = (&wanted, same_configuration) {
             self.unchanged(&attempt);
             return Ok(self.generation);
         }
+        let read = read.map_err(Refusal::of_configuration);
         // What was refused stays refused until it changes, someone asks, or its time to be retried has come.
         if cause == Cause::Changed
             && let Some(refused) = &self.refused
-            && refused.wanted.as_ref() == Some(&wanted)
+            && let (Ok(wanted), Ok(read)) = (&wanted, &read)
+            && refused.is_of(wanted.as_ref(), Some(read).filter(|_| !same_configuration))
         {
             return Err(refused.refusal.clone());
         }
-        match self.bring_up(wanted.clone(), &mut attempt).await {
+        match self.bring_up(wanted.clone(), read.clone(), &mut attempt).await {
             Ok(()) => Ok(self.generation),
-            Err(refusal) => self.refuse(&attempt, Some(wanted), refusal),
+            Err(refusal) => {
+                let wanted = wanted.ok().flatten().filter(|wanted| !wanted.serves_already(&self.serving));
+                let configuration = read.ok().filter(|read| !Arc::ptr_eq(read, &self.configuration));
+                self.refuse(&attempt, Refused::new(wanted, configuration, refusal))
+            }
         }
     }
 
@@ -376,7 +296,7 @@ impl<L: Load, P: Publish> Reload<L, P> {
         };
         let mut attempt = Attempt::of(Cause::Rollback);
         let folder = self.scan(&mut attempt).await.ok();
-        match self.build_and_publish(plugins, content_of, &mut attempt).await {
+        match self.build_and_publish(plugins, content_of, Arc::clone(&self.configuration), &mut attempt).await {
             Ok(()) => {
                 if !folder.as_ref().is_some_and(|folder| folder.serves_already(&self.serving)) {
                     info!(%content_of, "rolled back: pinned until the plug-in folder changes or a reload is asked for");
@@ -412,11 +332,42 @@ impl<L: Load, P: Publish> Reload<L, P> {
         Ok(wanted)
     }
 
-    /// Loads, builds and publishes what is wanted, or changes nothing.
-    async fn bring_up(&mut self, wanted: Wanted, attempt: &mut Attempt) -> Result<(), Refusal> {
+    /// Loads, builds and publishes what is wanted of plug-ins, none where what serves is, and configuration; where they do
+    /// not serve together, as much of them as does.
+    async fn bring_up(
+        &mut self,
+        wanted: Result<Option<Wanted>, Refusal>,
+        configuration: Result<Arc<P::Configuration>, Refusal>,
+        attempt: &mut Attempt,
+    ) -> Result<(), Refusal> {
         let generation = self.generation.next();
-        let plugins = attempt.loaded(self.load(wanted, generation)).await?;
-        self.build_and_publish(plugins, generation, attempt).await
+        let plugins = match wanted {
+            Ok(Some(wanted)) => attempt.loaded(self.load(wanted, generation)).await.map(Some),
+            Ok(None) => Ok(None),
+            Err(refusal) => Err(refusal),
+        };
+        let before = (self.serving.clone(), self.content_of, Arc::clone(&self.configuration));
+        let (serving, content_of, old) = before;
+        let new = configuration.clone().ok().filter(|new| !Arc::ptr_eq(new, &old));
+        let mut refusals: Vec<_> = [plugins.clone().err(), configuration.err()].into_iter().flatten().collect();
+        let loaded = plugins.ok().flatten();
+        let mut tries = Vec::new();
+        if let (Some(loaded), Some(new)) = (&loaded, &new) {
+            tries.push((loaded.clone(), generation, Arc::clone(new)));
+        }
+        if let Some(loaded) = loaded {
+            tries.push((loaded, generation, old));
+        }
+        if let Some(new) = new {
+            tries.push((serving, content_of, new));
+        }
+        for (plugins, content_of, configuration) in tries {
+            match self.build_and_publish(plugins, content_of, configuration, attempt).await {
+                Ok(()) => break,
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        refusals.into_iter().reduce(Refusal::and).map_or(Ok(()), Err)
     }
 
     /// Builds and publishes `plugins`, which `content_of` was the first to serve, or changes nothing.
@@ -424,11 +375,13 @@ impl<L: Load, P: Publish> Reload<L, P> {
         &mut self,
         plugins: Plugins,
         content_of: Generation,
+        configuration: Arc<P::Configuration>,
         attempt: &mut Attempt,
     ) -> Result<(), Refusal> {
         let generation = self.generation.next();
         let entries: Vec<_> = plugins.values().map(|served| served.entry.clone()).collect();
-        let build = tokio::time::timeout(BUILD_DEADLINE, self.parts.publisher.build(&entries, generation));
+        let build =
+            tokio::time::timeout(BUILD_DEADLINE, self.parts.publisher.build(&configuration, &entries, generation));
         let candidate = match attempt.built(build).await {
             Ok(Ok(candidate)) => candidate,
             Ok(Err(error)) => return Err(Refusal::of_folder(format!("{error:#}"))),
@@ -439,25 +392,32 @@ impl<L: Load, P: Publish> Reload<L, P> {
         };
         // From here on nothing waits and nothing fails.
         self.parts.publisher.publish(candidate);
-        let changes = Differences::between(&self.serving, &plugins).to_string();
-        info!(%generation, plugins = plugins.len(), changes, phases = %attempt.phases, "plug-ins published");
+        let reconfigured = !Arc::ptr_eq(&configuration, &self.configuration);
+        let differences = Differences::between(&self.serving, &plugins).to_string();
+        let configuration_changed = reconfigured.then_some("~configuration");
+        let parts = configuration_changed.into_iter().chain((!differences.is_empty()).then_some(&*differences));
+        let changes = parts.collect::<Vec<_>>().join(" ");
+        info!(%generation, plugins = plugins.len(), changes, phases = %attempt.phases, "published");
         for (name, served) in &plugins {
             if served.print.is_plain_builtin() {
                 self.builtins.insert(name.clone(), served.clone());
             }
         }
         let before = std::mem::replace(&mut self.serving, plugins);
-        if self.generation != Generation(0) {
-            self.kept.push_back(Kept { generation: self.generation, plugins: before });
+        if self.content_of != content_of {
+            if self.generation != Generation(0) {
+                self.kept.push_back(Kept { generation: self.generation, plugins: before });
+            }
+            // One that serves again is no longer one that served.
+            self.kept.retain(|kept| kept.generation != content_of);
+            self.content_of = content_of;
+            self.pinned = None;
         }
-        // One that serves again is no longer one that served.
-        self.kept.retain(|kept| kept.generation != content_of);
         while self.kept.len() > self.parts.kept_generations_max {
             self.kept.pop_front();
         }
         self.generation = generation;
-        self.content_of = content_of;
-        self.pinned = None;
+        self.configuration = configuration;
         self.refused = None;
         self.let_code_go();
         self.record(attempt, ReloadResult::Published, Some(changes), None);
@@ -508,21 +468,17 @@ impl<L: Load, P: Publish> Reload<L, P> {
     }
 
     /// Keeps what serves, and says so once for each distinct failure.
-    fn refuse(&mut self, attempt: &Attempt, wanted: Option<Wanted>, refusal: Refusal) -> Result<Generation, Refusal> {
-        let before = self.refused.take().filter(|refused| refused.refusal == refusal);
+    fn refuse(&mut self, attempt: &Attempt, refused: Refused<P::Configuration>) -> Result<Generation, Refusal> {
+        let refusal = refused.refusal.clone();
+        let before = self.refused.take().filter(|before| before.refusal == refusal);
         match &before {
             None => {
                 let generation = self.generation;
-                error!(error = %refusal, %generation, "plug-ins refused; the last good generation serves on");
+                error!(error = %refusal, %generation, "refused; the last good generation serves on");
             }
-            Some(_) => debug!(error = %refusal, "plug-ins refused again"),
+            Some(_) => debug!(error = %refusal, "refused again"),
         }
-        let pause = match (&before, attempt.cause) {
-            (Some(refused), Cause::Retry) => (refused.pause * 2).min(RETRY_PAUSE_MAX),
-            (Some(refused), Cause::Start | Cause::Changed | Cause::Asked | Cause::Rollback) => refused.pause,
-            (None, _) => RETRY_PAUSE_MIN,
-        };
-        self.refused = Some(Refused { wanted, refusal: refusal.clone(), pause, retry_at: Instant::now() + pause });
+        self.refused = Some(refused.after(before, attempt.cause));
         self.let_code_go();
         self.record(attempt, ReloadResult::Refused, None, Some(refusal.to_string()));
         self.tell();
@@ -532,7 +488,7 @@ impl<L: Load, P: Publish> Reload<L, P> {
     /// The folder holds what serves, or what was rolled back from; what was refused before is gone.
     fn unchanged(&mut self, attempt: &Attempt) {
         if self.refused.take().is_some() {
-            info!(generation = %self.generation, "the plug-in folder holds nothing that is refused any more");
+            info!(generation = %self.generation, "nothing is refused any more");
             self.let_code_go();
         } else if attempt.cause == Cause::Changed {
             // A no-op is no reload.
@@ -587,71 +543,6 @@ impl<L: Load, P: Publish> Reload<L, P> {
     }
 }
 
-/// The plug-ins of a generation that served.
-#[derive(Clone)]
-struct Kept {
-    /// The last generation that served them.
-    generation: Generation,
-    plugins: Plugins,
-}
-
-/// Why the folder is not what serves.
-struct Pin {
-    /// What stood in the folder at the rollback; none where it could not be read.
-    folder: Option<Wanted>,
-    since: String,
-}
-
-/// A candidate that was refused.
-struct Refused {
-    /// What it was made of; none where the folder could not be read.
-    wanted: Option<Wanted>,
-    refusal: Refusal,
-    pause: Duration,
-    retry_at: Instant,
-}
-
-impl Refusal {
-    fn of_folder(text: String) -> Self {
-        Self { problems: vec![Problem::of_folder(text)] }
-    }
-}
-
-/// A reload under way: why it happens, and how long its phases took so far.
-struct Attempt {
-    cause: Cause,
-    phases: Phases,
-}
-
-impl Attempt {
-    fn of(cause: Cause) -> Self {
-        Self { cause, phases: Phases::default() }
-    }
-
-    async fn settled<T>(&mut self, work: impl Future<Output = T>) -> T {
-        timed(&mut self.phases.settle, work).await
-    }
-
-    async fn scanned<T>(&mut self, work: impl Future<Output = T>) -> T {
-        timed(&mut self.phases.scan, work).await
-    }
-
-    async fn loaded<T>(&mut self, work: impl Future<Output = T>) -> T {
-        timed(&mut self.phases.load, work).await
-    }
-
-    async fn built<T>(&mut self, work: impl Future<Output = T>) -> T {
-        timed(&mut self.phases.build, work).await
-    }
-}
-
-async fn timed<T>(took: &mut Duration, work: impl Future<Output = T>) -> T {
-    let begun = Instant::now();
-    let output = work.await;
-    *took = begun.elapsed();
-    output
-}
-
 /// Waits until the folder keeps still.
 async fn settled(directory: Arc<Path>) {
     settle(|| {
@@ -673,10 +564,5 @@ async fn sleep_until(time: Option<Instant>) {
 
 /// How long the snapshot of a generation may take to build.
 const BUILD_DEADLINE: Duration = Duration::from_secs(60);
-/// When a candidate that was refused is tried again, and how much more rarely in the end.
-const RETRY_PAUSE_MIN: Duration = Duration::from_secs(10);
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(300);
-/// How many may wait for a reload or rollback that they asked for.
-const REQUESTS_MAX: usize = 64;
 /// How many reloads `/status` tells of.
 pub(crate) const RECORDS_MAX: usize = 50;

@@ -45,8 +45,19 @@ pub(super) struct Shared {
     /// The components that the loader was told to keep the code of, by their texts.
     retained: Mutex<BTreeSet<Digest>>,
     published: Mutex<String>,
+    /// What the configuration says by now, or what is wrong with it.
+    pub(super) configuration: Mutex<Setting>,
     /// A candidate that holds this text cannot be built.
     pub(super) unbuildable: Mutex<String>,
+}
+
+/// A configuration that is a text, or a problem.
+pub(super) struct Setting(pub(super) Result<Arc<String>, String>);
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self(Ok(Arc::default()))
+    }
 }
 
 pub(super) const BUILTINS: &[(&str, &[u8])] = &[("oidc", b"strategy builtin")];
@@ -81,6 +92,7 @@ impl Stage {
         let parts = ReloadParts {
             directory: self.folder(),
             trusted_keys: TrustedKeys::default(),
+            configuration: shared.configuration.lock().unwrap().0.clone().unwrap(),
             kept_generations_max: KEPT_MAX,
             builtins: BUILTINS,
             loader: Arc::new(FakeLoader(Arc::clone(&shared))),
@@ -94,6 +106,12 @@ impl Stage {
 }
 
 impl Gate {
+    /// Lets the configuration's file say this.
+    pub(super) fn configure(&self, text: Result<&str, &str>) {
+        let setting = text.map(|text| Arc::new(text.to_owned())).map_err(str::to_owned);
+        *self.shared.configuration.lock().unwrap() = Setting(setting);
+    }
+
     /// Tells of a change and waits until it was handled.
     pub(super) async fn settled(&self) {
         self.changed.notify_one();
@@ -263,10 +281,16 @@ impl AuthenticationStrategy for FakePlugin {
 pub(super) struct FakePublisher(Arc<Shared>);
 
 impl Publish for FakePublisher {
+    type Configuration = String;
     type Candidate = String;
+
+    fn configuration(&self, _: Cause) -> BoxFuture<'_, Result<Arc<String>, String>> {
+        Box::pin(async { self.0.configuration.lock().unwrap().0.clone() })
+    }
 
     fn build<'a>(
         &'a self,
+        configuration: &'a String,
         plugins: &'a [PluginEntry],
         generation: Generation,
     ) -> BoxFuture<'a, anyhow::Result<String>> {
@@ -274,7 +298,8 @@ impl Publish for FakePublisher {
             let texts = self.0.texts.lock().unwrap();
             let plugins: Vec<_> =
                 plugins.iter().map(|entry| format!("{}={}", entry.name, texts[&entry.digest])).collect();
-            let candidate = format!("{generation}: {}", plugins.join(" "));
+            let configuration = if configuration.is_empty() { String::new() } else { format!("({configuration}) ") };
+            let candidate = format!("{generation}: {configuration}{}", plugins.join(" "));
             let unbuildable = self.0.unbuildable.lock().unwrap();
             if candidate.contains("unbuildable") || (!unbuildable.is_empty() && candidate.contains(&*unbuildable)) {
                 bail!("cluster `one`: no strategy of that name");

@@ -194,7 +194,7 @@ async fn who_asks_is_answered() {
     assert_eq!(gate.handle.reload_now().await, Ok(Generation(1)));
     stage.write("a.wasm", "flaky");
     let refused = gate.handle.reload_now().await.unwrap_err();
-    let expected = "the plug-ins are refused, and the last good generation serves on: FOLDER/a.wasm: too busy";
+    let expected = "refused, and the last good generation serves on: FOLDER/a.wasm: too busy";
     assert_eq!(stage.clean(&refused.to_string()), expected);
     gate.loads();
     gate.expect("1: oidc=strategy builtin", &[]).await;
@@ -421,4 +421,75 @@ fn polled_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         std::task::Poll::Ready(output) => Some(output),
         std::task::Poll::Pending => None,
     }
+}
+
+/// Goal: a configuration that changed becomes a generation with the same plug-ins, none of them loaded again, and a bad one
+/// changes nothing. Method: what the configuration says, step by step.
+#[tokio::test(start_paused = true)]
+async fn a_configuration_is_part_of_a_generation() {
+    let stage = Stage::new();
+    stage.write("a.wasm", "policy 1");
+    let gate = stage.start().await.unwrap();
+    gate.expect("1: a=policy 1 oidc=strategy builtin", &["a", "oidc"]).await;
+
+    gate.configure(Ok("two clusters"));
+    gate.expect("2: (two clusters) a=policy 1 oidc=strategy builtin", &[]).await;
+    assert_eq!(gate.status().reloads.last().unwrap().changes.as_deref(), Some("~configuration"));
+    assert_eq!(gate.status().kept_generations, [], "there is no other content to roll back to");
+    gate.configure(Err("witgate.yaml:3: unknown key"));
+    gate.expect("2: (two clusters) a=policy 1 oidc=strategy builtin", &[]).await;
+    assert_eq!(gate.errors().0.as_deref(), Some("witgate.yaml:3: unknown key"));
+    assert!(gate.handle.reload_now().await.is_err(), "who asks is told");
+    gate.configure(Ok("two clusters"));
+    gate.settled().await;
+    gate.configure(Ok("three clusters"));
+    stage.write("a.wasm", "policy 2");
+    gate.expect("4: (three clusters) a=policy 2 oidc=strategy builtin", &["a"]).await;
+    assert_eq!(gate.status().reloads.last().unwrap().changes.as_deref(), Some("~configuration ~a"));
+}
+
+/// Goal: where plug-ins and configuration do not serve together, either serves with what served of the other. Method: each
+/// of the two bad, and both good together alone.
+#[tokio::test(start_paused = true)]
+async fn one_bad_change_does_not_keep_a_good_one_out() {
+    let stage = Stage::new();
+    stage.write("a.wasm", "policy 1");
+    let gate = stage.start().await.unwrap();
+    gate.expect("1: a=policy 1 oidc=strategy builtin", &["a", "oidc"]).await;
+
+    gate.configure(Ok("unbuildable"));
+    stage.write("a.wasm", "policy 2");
+    gate.expect("2: a=policy 2 oidc=strategy builtin", &["a"]).await;
+    assert_eq!(gate.errors().0.as_deref(), Some("cluster `one`: no strategy of that name"));
+    gate.configure(Ok("good"));
+    stage.write("a.wasm", "garbage");
+    gate.expect("3: (good) a=policy 2 oidc=strategy builtin", &["a"]).await;
+    assert!(gate.errors().0.unwrap().contains("not a component"));
+
+    *gate.shared.unbuildable.lock().unwrap() = "(needs b) a=policy 2".to_owned();
+    gate.configure(Ok("needs b"));
+    gate.settled().await;
+    stage.write("a.wasm", "policy 3");
+    gate.settled().await;
+    assert!(gate.serves().ends_with(": (needs b) a=policy 3 oidc=strategy builtin"), "{}", gate.serves());
+    assert_eq!(gate.errors(), (None, vec![]));
+}
+
+/// Goal: a configuration that changes leaves a rollback in force. Method: a rollback, then another configuration.
+#[tokio::test(start_paused = true)]
+async fn a_configuration_leaves_a_rollback_in_force() {
+    let stage = Stage::new();
+    stage.write("a.wasm", "policy 1");
+    let gate = stage.start().await.unwrap();
+    stage.write("a.wasm", "policy 2");
+    gate.settled().await;
+    gate.handle.rollback(None).await.unwrap();
+    assert_eq!(gate.serves(), "3: a=policy 1 oidc=strategy builtin");
+
+    gate.configure(Ok("other"));
+    gate.settled().await;
+
+    assert_eq!(gate.serves(), "4: (other) a=policy 1 oidc=strategy builtin");
+    assert_eq!(gate.status().pinned.as_ref().map(|pinned| pinned.content_of), Some(Generation(1)));
+    assert_eq!(gate.status().kept_generations, [Generation(2)]);
 }
