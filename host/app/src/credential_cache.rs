@@ -6,8 +6,9 @@
 //! other keys are what the strategy is shown: the caller and the whole request-auth, or less of them where the
 //! plug-in's [`DependsOn`] says so. What does not count is not shown, so the answer cannot depend on it.
 //!
-//! - A grant with an expiry is kept until [`EXPIRY_MARGIN`] before it. One without is good for its own request only and never
-//!   kept, so a rotated secret counts at once.
+//! - A grant with an expiry is kept until [`EXPIRY_MARGIN`] before it. One without is good for its own request only, unless the host
+//!   knows for how long the same question has the same answer ([`Issued::same_for`]) and no token of a caller is in the question:
+//!   a secret of the configuration lasts as long as the configuration, one in a file is looked at again each second.
 //! - One exchange at a time for each key, in a task of its own: a caller who leaves cancels nobody's. It ends within the
 //!   plug-in's deadline, and so does everybody's wait for it.
 //! - A credential that is near its end is renewed in the background, by the first request that sees it; all are
@@ -173,7 +174,7 @@ impl CachedStrategy {
                     inner.counts.refresh();
                     self.exchange(key, question(), flight);
                 }
-                return Ok(Ok(Issued { grant, cache_hit: true }));
+                return Ok(Ok(held(grant)));
             }
             Step::Failed(failure) => {
                 inner.counts.hit();
@@ -195,16 +196,20 @@ impl CachedStrategy {
         let outcome = outcome.unwrap_or_else(|| Err(Failure::died(inner.strategy.name())));
         match outcome {
             // Made for another request, and good for that one only.
-            Ok(grant) if grant.expires_at.is_none() && !leads => {
-                inner.ask_directly(key, secrets, request_auth, caller).await
-            }
+            Ok(grant) if grant.expires_at.is_none() && !leads => match inner.store.step(key, (inner.clock)(), true) {
+                Step::Held { grant, renewal: None } => {
+                    inner.counts.hit();
+                    Ok(Ok(held(grant)))
+                }
+                _ => inner.ask_directly(key, secrets, request_auth, caller).await,
+            },
             Ok(grant) => {
                 if !leads {
                     inner.counts.hit();
                 }
                 inner
                     .unexpired(grant)
-                    .map_or_else(Failure::into_answer, |grant| Ok(Ok(Issued { grant, cache_hit: !leads })))
+                    .map_or_else(Failure::into_answer, |grant| Ok(Ok(Issued { cache_hit: !leads, ..held(grant) })))
             }
             Err(failure) => failure.into_answer(),
         }
@@ -218,7 +223,7 @@ impl CachedStrategy {
             let landing = Landing { store: &inner.store, key };
             let Question { secrets, request_auth, caller } = &question;
             let answer = inner.strategy.credential(&inner.cluster, secrets, request_auth, caller.as_ref()).await;
-            let outcome = inner.settle(key, answer);
+            let outcome = inner.settle(key, request_auth, answer);
             drop(landing);
             flight.send_replace(Some(outcome));
         };
@@ -271,14 +276,19 @@ impl Inner {
     ) -> Answer {
         self.counts.miss();
         let answer = self.strategy.credential(&self.cluster, secrets, request_auth, caller).await;
-        match self.settle(key, answer) {
-            Ok(grant) => Ok(Ok(Issued { grant, cache_hit: false })),
+        match self.settle(key, request_auth, answer) {
+            Ok(grant) => Ok(Ok(Issued { cache_hit: false, ..held(grant) })),
             Err(failure) => failure.into_answer(),
         }
     }
 
     /// Keeps what an exchange brought, as far as it may be kept.
-    fn settle(&self, key: Key, answer: Answer) -> Outcome {
+    fn settle(&self, key: Key, request_auth: &RequestAuth, answer: Answer) -> Outcome {
+        // A caller's token may be the credential; it is not kept.
+        let same_for = match &answer {
+            Ok(Ok(issued)) if request_auth.entries().is_empty() => issued.same_for,
+            _ => None,
+        };
         let outcome = match answer {
             Ok(Ok(issued)) => self.unexpired(issued.grant),
             Ok(Err(error)) => Err(Failure::from(error)),
@@ -286,7 +296,7 @@ impl Inner {
         };
         match &outcome {
             Ok(grant) => {
-                self.per_request.store(grant.expires_at.is_none(), Ordering::Relaxed);
+                self.per_request.store(grant.expires_at.is_none() && same_for.is_none(), Ordering::Relaxed);
                 if self.failing.load(Ordering::Relaxed) {
                     self.last_exchange_was(None);
                 }
@@ -299,7 +309,7 @@ impl Inner {
                 debug!(plugin = %self.strategy.name(), error = %failure, "no credential");
             }
         }
-        self.store.settle(key, (self.clock)(), &outcome);
+        self.store.settle(key, (self.clock)(), &outcome, same_for);
         outcome
     }
 
@@ -314,6 +324,11 @@ impl Inner {
         let expired = grant.expires_at.is_some_and(|expires_at| (self.clock)().unix.as_secs() >= expires_at);
         if expired { Err(Failure::expired(self.strategy.name())) } else { Ok(grant) }
     }
+}
+
+/// What a request is handed that its strategy was not asked for.
+const fn held(grant: Grant) -> Issued {
+    Issued { grant, cache_hit: true, same_for: None }
 }
 
 impl AuthenticationStrategy for CachedStrategy {

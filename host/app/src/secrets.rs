@@ -60,6 +60,10 @@ impl ClusterSecrets {
 }
 
 impl SecretStore for ClusterSecrets {
+    fn is_fixed(&self, name: &str) -> bool {
+        !matches!(self.0.get(name), Some(Secret::File { .. }))
+    }
+
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Redacted<String>, SecretError>> {
         Box::pin(async move {
             let (path, said) = match self.0.get(name) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use crate::{BoxFuture, Redacted};
 
@@ -68,6 +69,9 @@ pub struct Issued {
     pub grant: Grant,
     /// Whether the strategy was spared a call.
     pub cache_hit: bool,
+    /// For how long the same question has the same answer, whatever the grant says of its own time: known of strategies that
+    /// see nothing but what they are asked. None where nobody knows.
+    pub same_for: Option<Duration>,
 }
 
 /// Why a strategy yields no credential. Each becomes one answer to the caller; none becomes anonymous.
@@ -150,6 +154,12 @@ impl RequestAuth {
 pub trait SecretStore: Send + Sync + fmt::Debug {
     /// The secret `name`, read afresh where it comes from a file.
     fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Redacted<String>, SecretError>>;
+
+    /// Whether what [`get`](Self::get) says of `name` is the same for as long as the store lives.
+    fn is_fixed(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
 }
 
 /// Why there is no such secret. The text reaches the guest and the log, so it holds neither a path nor a value.

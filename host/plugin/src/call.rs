@@ -197,7 +197,7 @@ impl Runner {
 
     /// The secrets of a strategy's call; `cluster` are those of the cluster at hand.
     pub(crate) fn secrets(&self, cluster: Option<Arc<dyn SecretStore>>) -> SecretStores {
-        SecretStores { sidecar: Some(Arc::clone(&self.secrets)), cluster, asked: false }
+        SecretStores { sidecar: Some(Arc::clone(&self.secrets)), cluster, asked: false, may_change: false }
     }
 
     /// Calls that an instance may serve, where it is reused, and the places of those that wait.

@@ -62,9 +62,9 @@ pub(crate) fn load(shared: &Arc<Shared>, runtime: &Handle, source: PluginSource)
             let state = state.isolated(isolation, &runner);
             LoadedPlugin::Policy(Arc::new(WasmPolicy::new(runner, state, start, mode, wasi)))
         }
-        LinkedPlugin::Strategy(state) => {
+        LinkedPlugin::Strategy(state, wasi) => {
             let state = state.isolated(isolation, &runner);
-            LoadedPlugin::Strategy(Arc::new(WasmStrategy::new(runner, state, start)))
+            LoadedPlugin::Strategy(Arc::new(WasmStrategy::new(runner, state, start, wasi)))
         }
     })
 }
@@ -83,7 +83,7 @@ struct Loading<'a> {
 /// A component whose imports are all there, with its exports looked up.
 enum LinkedPlugin {
     Policy(StartState<PolicyPre>, Wasi),
-    Strategy(StartState<StrategyPre>),
+    Strategy(StartState<StrategyPre>, Wasi),
 }
 
 /// Why there is no snapshot; the plug-in itself may be good.
@@ -102,7 +102,7 @@ impl Loading<'_> {
         let (kind, wasi) = self.inspect(&self.shared.engine, &component)?;
         let linked = match kind {
             PluginKind::Policy => LinkedPlugin::Policy(self.tried(&component, &start)?, wasi),
-            PluginKind::Strategy => LinkedPlugin::Strategy(self.tried(&component, &start)?),
+            PluginKind::Strategy => LinkedPlugin::Strategy(self.tried(&component, &start)?, wasi),
         };
         Ok((linked, start))
     }

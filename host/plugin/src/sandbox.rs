@@ -36,6 +36,8 @@ pub(crate) struct SecretStores {
     pub(crate) cluster: Option<Arc<dyn SecretStore>>,
     /// Whether the guest asked for one.
     pub(crate) asked: bool,
+    /// Whether it asked for one that may be another by now.
+    pub(crate) may_change: bool,
 }
 
 /// What an instance may allocate, what it has, and what it was refused.

@@ -101,6 +101,11 @@ impl<P: Linked> StartState<P> {
         Self { warm, ..self }
     }
 
+    /// Whether no call sees what another one left.
+    pub(crate) const fn is_fresh(&self) -> bool {
+        self.warm.is_none()
+    }
+
     /// Begins a call, with an instance of an earlier one where there is one to be had.
     pub(crate) async fn begin<'a>(&self, runner: &'a Runner, secrets: SecretStores) -> Result<Begun<'a, P>, CallError> {
         let warm = || {

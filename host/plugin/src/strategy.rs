@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{Instrument, debug_span};
 use witgate_core::{
@@ -14,6 +15,7 @@ use crate::answer::{self, Size};
 use crate::bindings::types;
 use crate::call::{Call, Runner};
 use crate::capability::wasi::Surroundings;
+use crate::contract::Wasi;
 use crate::credential_check::{CredentialFault, check_credential, check_impersonation};
 use crate::lower::lower_user;
 use crate::start_state::{Start, StartState};
@@ -24,11 +26,12 @@ pub struct WasmStrategy {
     runner: Runner,
     state: StartState<StrategyPre>,
     start: Start,
+    wasi: Wasi,
 }
 
 impl WasmStrategy {
-    pub(crate) const fn new(runner: Runner, state: StartState<StrategyPre>, start: Start) -> Self {
-        Self { runner, state, start }
+    pub(crate) const fn new(runner: Runner, state: StartState<StrategyPre>, start: Start, wasi: Wasi) -> Self {
+        Self { runner, state, start, wasi }
     }
 
     /// The version of the contract that it speaks.
@@ -71,11 +74,23 @@ impl WasmStrategy {
         let ended = answer.await;
         let (answer, leased) = call.outcome(ended)?;
         let answer = match answer {
-            Ok(grant) => Ok(Issued { grant: self.lift_grant(grant)?, cache_hit: false }),
+            Ok(grant) => {
+                Ok(Issued { grant: self.lift_grant(grant)?, cache_hit: false, same_for: self.same_for(&call) })
+            }
             Err(error) => Err(lift_error(&call, error)),
         };
         self.state.end(call, leased);
         Ok(answer)
+    }
+
+    /// How long the answer of this call is the answer to the same question. A guest that imports neither a clock nor a way out
+    /// sees its arguments and the secrets that it asks for, and in a fresh instance nothing of other calls.
+    fn same_for(&self, call: &Call<'_>) -> Option<Duration> {
+        match (self.wasi, self.state.is_fresh()) {
+            (Wasi::Absent, true) if call.store.data().secrets.may_change => Some(CHANGING_SECRET_BELIEVED),
+            (Wasi::Absent, true) => Some(Duration::MAX),
+            (Wasi::Imported, _) | (_, false) => None,
+        }
     }
 
     async fn call_present(&self, metadata: &Metadata) -> Result<Metadata, CallError> {
@@ -246,3 +261,6 @@ fn lift_error(call: &Call<'_>, error: types::AuthError) -> AuthError {
         types::AuthError::Misconfigured(reason) => AuthError::Misconfigured(clean(reason)),
     }
 }
+
+/// How long a secret in a file is taken for what it was: so much later may a rotated one count.
+const CHANGING_SECRET_BELIEVED: Duration = Duration::from_secs(1);

@@ -16,7 +16,7 @@ use crate::renewal::Renewal;
 use crate::respond::GateError;
 use crate::snapshot::Cluster;
 use crate::trail::Trail;
-use crate::upstream::{InFlight, Target, UpstreamError};
+use crate::upstream::{InFlight, Lease, Target, UpstreamError};
 
 /// A client's request to a cluster, as it was judged.
 #[derive(Debug)]
@@ -90,17 +90,18 @@ pub(crate) async fn forward(
     let Pending { method, target, headers, body, upgrade: _ } = authorized.into_inner();
     let body = RequestBody::new(body);
     let asks_for_head = method == Method::HEAD;
-    let again = renewal.filter(|_| body.is_empty()).map(|renewal| (renewal, method.clone(), headers.clone()));
+    let again = renewal.filter(|_| body.is_empty()).map(|(renewal, trail)| {
+        let (method, headers) = (method.clone(), headers.clone());
+        Again { renewal, trail, method, headers }
+    });
     let headers = identify(headers, identity)?;
     let request = build(method, &target, headers, body, cluster)?;
     let (mut response, mut lease) = cluster.upstream.send(&identity.credential, request).await?;
     if response.status() == StatusCode::UNAUTHORIZED
-        && let Some(((renewal, trail), method, headers)) = again
-        && let Some(identity) = renewal.instead_of(identity, trail).await
+        && let Some(again) = again
+        && let Some(second) = Box::pin(again.send(cluster, identity, &target)).await?
     {
-        let headers = identify(headers, &identity)?;
-        let request = build(method, &target, headers, RequestBody::empty(), cluster)?;
-        (response, lease) = cluster.upstream.send(&identity.credential, request).await?;
+        (response, lease) = second;
     }
     let (mut parts, incoming) = response.into_parts();
     check_answer(parts.status, &parts.headers)?;
@@ -116,6 +117,30 @@ pub(crate) async fn forward(
     *answer.status_mut() = parts.status;
     *answer.headers_mut() = parts.headers;
     Ok(answer)
+}
+
+/// A request that can go up a second time, as somebody else.
+struct Again<'a> {
+    renewal: Renewal<'a>,
+    trail: &'a mut Trail,
+    method: Method,
+    headers: HeaderMap,
+}
+
+impl Again<'_> {
+    /// Sends it as whom the renewal says; none where that is nobody else.
+    async fn send(
+        self,
+        cluster: &Cluster,
+        identity: &Identity,
+        target: &RequestTarget,
+    ) -> Result<Option<(Response<Incoming>, Lease)>, GateError> {
+        let Self { renewal, trail, method, headers } = self;
+        let Some(identity) = renewal.instead_of(identity, trail).await else { return Ok(None) };
+        let headers = identify(headers, &identity)?;
+        let request = build(method, target, headers, RequestBody::empty(), cluster)?;
+        Ok(Some(cluster.upstream.send(&identity.credential, request).await?))
+    }
 }
 
 /// Strips what ends at the gate, stamps the identity, and looks once more.

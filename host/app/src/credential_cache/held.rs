@@ -8,7 +8,7 @@ use witgate_core::Grant;
 use super::clock::Now;
 use super::{EXPIRY_MARGIN, HELD_MAX, REFRESH_AFTER_MIN, REFRESH_AHEAD, REFRESH_PAUSE_MAX, REFRESH_PAUSE_MIN};
 
-/// A grant with an expiry.
+/// A grant that is good for longer than its own request.
 pub(super) struct Held {
     grant: Grant,
     /// Without the margin, on both clocks: a wall clock that is put back must not make a credential live longer.
@@ -21,9 +21,14 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Holds `grant`, if it has an expiry that is far enough.
-    pub(super) fn new(grant: &Grant, now: Now, used: u64) -> Option<Self> {
-        let good_until_unix = Duration::from_secs(grant.expires_at?).checked_sub(EXPIRY_MARGIN)?;
+    /// Holds `grant`, if it has an expiry that is far enough, or has none and is the answer for some time.
+    pub(super) fn new(grant: &Grant, same_for: Option<Duration>, now: Now, used: u64) -> Option<Self> {
+        let Some(expires_at) = grant.expires_at else {
+            let good_until = now.monotonic + same_for?.min(HELD_MAX);
+            let (grant, good_until_unix, pause) = (grant.clone(), Duration::MAX, Duration::ZERO);
+            return Some(Self { grant, good_until, good_until_unix, refresh_at: good_until, pause, used });
+        };
+        let good_until_unix = Duration::from_secs(expires_at).checked_sub(EXPIRY_MARGIN)?;
         let good_for = good_until_unix.checked_sub(now.unix).filter(|rest| !rest.is_zero())?.min(HELD_MAX);
         let refresh_in = match good_for.checked_sub(REFRESH_AHEAD) {
             Some(rest) if !rest.is_zero() => rest.max(REFRESH_AFTER_MIN),
@@ -106,7 +111,7 @@ mod tests {
         };
         let expires_at = expires_in.map(|seconds| NOW + seconds);
         let grant = Grant { credential: Credential::Anonymous, expires_at, impersonate: None };
-        let held = Held::new(&grant, at(0), 0);
+        let held = Held::new(&grant, None, at(0), 0);
         assert_eq!(held.is_some(), expected.is_some());
         let (Some(held), Some((until, refresh))) = (held, expected) else { return };
         assert!(held.is_good(at(until - 1)) && !held.is_good(at(until)));
@@ -121,7 +126,7 @@ mod tests {
     async fn failed_renewals_become_rare() {
         let begun = Now { monotonic: Instant::now(), unix: Duration::from_secs(NOW) };
         let grant = Grant { credential: Credential::Anonymous, expires_at: Some(NOW + 9999), impersonate: None };
-        let mut held = Held::new(&grant, begun, 0).unwrap();
+        let mut held = Held::new(&grant, None, begun, 0).unwrap();
         let pauses: Vec<_> = (0..8)
             .map(|_| {
                 held.back_off(begun);

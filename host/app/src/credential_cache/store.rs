@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -72,13 +73,13 @@ impl Store {
     }
 
     /// Keeps what an exchange brought.
-    pub(super) fn settle(&self, key: Key, now: Now, outcome: &Outcome) {
+    pub(super) fn settle(&self, key: Key, now: Now, outcome: &Outcome, same_for: Option<Duration>) {
         let mut state = self.lock();
         let state = &mut *state;
         match outcome {
             Ok(grant) => {
                 state.failures.remove(&key);
-                if let Some(held) = Held::new(grant, now, state.uses + 1) {
+                if let Some(held) = Held::new(grant, same_for, now, state.uses + 1) {
                     state.uses += 1;
                     state.make_room(&key, now);
                     state.held.insert(key, held);

@@ -19,6 +19,8 @@ enum Behaviour {
     Good(u64),
     /// A token for one request.
     PerRequest,
+    /// One without an end, that is known to be the answer for so many seconds.
+    SameFor(u64),
     Expired,
     Unavailable,
     Trapped,
@@ -79,7 +81,7 @@ impl Stage {
 async fn ask(cached: &CachedStrategy, caller: &str, token: &str) -> String {
     let secrets: Arc<dyn SecretStore> = Arc::new(NoSecrets);
     match cached.credential(&cluster(), &secrets, &tokens(token), Some(&UserInfo::named(caller))).await {
-        Ok(Ok(Issued { grant, cache_hit })) => {
+        Ok(Ok(Issued { grant, cache_hit, .. })) => {
             let Credential::BearerToken(token) = grant.credential else { panic!("not what the fake yields") };
             format!("{} {}", if cache_hit { "hit" } else { "miss" }, token.expose())
         }
@@ -224,6 +226,24 @@ async fn the_oldest_goes_first() {
     assert!(stage.ask("1", "t").await.starts_with("miss "), "it was not used for longest");
 }
 
+/// Goal: a grant without an end is kept for as long as it is known to be the answer, and the whole of a burst waits for one
+/// exchange; never where a caller's token is in the question. Method: moments of one life, and a question with a token.
+#[tokio::test(start_paused = true)]
+async fn what_is_known_to_be_the_answer_is_kept() {
+    let stage = Stage::new(DependsOn::Cluster, 1, Behaviour::SameFor(10));
+    let burst = tokio::join!(stage.ask("jane", "t"), stage.ask("john", "t"), stage.ask("jane", "u"));
+    assert_eq!(burst, ("miss 1//".into(), "hit 1//".into(), "hit 1//".into()));
+    sleep(Duration::from_secs(9)).await;
+    assert_eq!(stage.ask("john", "u").await, "hit 1//");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(stage.ask("john", "u").await, "miss 2//");
+
+    let stage = Stage::new(DependsOn::RequestAuth, 0, Behaviour::SameFor(10));
+    assert_eq!(stage.ask("jane", "t").await, "miss 1//t");
+    assert_eq!(stage.ask("jane", "t").await, "miss 2//t");
+    assert_eq!(stage.cache.status().entries, 0, "a caller's token is not kept");
+}
+
 /// Goal: a cache lives as long as its plug-in's instance serves its cluster. Method: the same again, and each difference.
 #[tokio::test(start_paused = true)]
 async fn a_cache_belongs_to_one_instance_and_one_cluster() {
@@ -303,7 +323,7 @@ impl AuthenticationStrategy for Fake {
             let credential = Credential::BearerToken(Redacted::new(format!("{number}/{caller}/{}", tokens.join(","))));
             let expires_at = match behaviour {
                 Behaviour::Good(seconds) => Some(now + seconds),
-                Behaviour::PerRequest => None,
+                Behaviour::PerRequest | Behaviour::SameFor(_) => None,
                 Behaviour::Expired => Some(NOW),
                 Behaviour::Unavailable => return Ok(Err(AuthError::Unavailable("down".to_owned()))),
                 Behaviour::Trapped => {
@@ -311,7 +331,12 @@ impl AuthenticationStrategy for Fake {
                 }
                 Behaviour::Panics => panic!("the fake dies"),
             };
-            Ok(Ok(Issued { grant: Grant { credential, expires_at, impersonate: None }, cache_hit: false }))
+            let same_for = match behaviour {
+                Behaviour::SameFor(seconds) => Some(Duration::from_secs(seconds)),
+                _ => None,
+            };
+            let grant = Grant { credential, expires_at, impersonate: None };
+            Ok(Ok(Issued { grant, cache_hit: false, same_for }))
         })
     }
 

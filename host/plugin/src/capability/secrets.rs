@@ -13,6 +13,7 @@ impl secrets::Host for Sandbox {
         self.secrets.asked = true;
         let mut answer = Err(SecretError::NotGranted(shown(&name)));
         for store in [&self.secrets.sidecar, &self.secrets.cluster].into_iter().flatten() {
+            self.secrets.may_change |= !store.is_fixed(&name);
             answer = lookup(store.as_ref(), &name).await;
             // Only absence goes on: a secret that cannot be read is not taken from elsewhere.
             if !matches!(answer, Err(SecretError::NotGranted(_))) {

@@ -1,6 +1,7 @@
 //! What a strategy is told, what it may answer, and which secrets it finds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use witgate_core::{
     AuthError, AuthenticationStrategy, BoxFuture, CallError, Credential, Grant, Impersonation, Issued, PrivateKeyPair,
@@ -96,7 +97,7 @@ async fn every_answer_arrives() {
 async fn answers(guest: Guest, expected: Result<Grant, AuthError>) {
     let strategy = guest.into_strategy().await;
     let answer = credential(&strategy, &[], &RequestAuth::none()).await.unwrap();
-    assert_eq!(answer, expected.map(|grant| Issued { grant, cache_hit: false }));
+    assert_eq!(answer, expected.map(|grant| Issued { grant, cache_hit: false, same_for: Some(Duration::MAX) }));
 }
 
 /// Goal: what cannot be sent is refused, and not repeated. Method: rows of credentials that hold the word `s3cret`.

@@ -120,13 +120,13 @@ impl Pool {
         freshness: Freshness,
     ) -> Result<Lease, UpstreamError> {
         if freshness == Freshness::New {
-            return self.open(connector, tls).await;
+            return Box::pin(self.open(connector, tls)).await;
         }
         if let Some(lease) = self.available() {
             return Ok(lease);
         }
         if !connector.target().is_secure() || self.speaks_http1.load(Ordering::Relaxed) {
-            return self.open(connector, tls).await;
+            return Box::pin(self.open(connector, tls)).await;
         }
         connector.check()?; // nobody waits behind a probe
         // The wait is limited too: a hundred requests to a dead server must not queue for a hundred timeouts.
@@ -135,7 +135,7 @@ impl Pool {
             .map_err(|elapsed| UpstreamError::Unreachable(elapsed.into()))?;
         match self.available() {
             Some(lease) => Ok(lease),
-            None => self.open(connector, tls).await,
+            None => Box::pin(self.open(connector, tls)).await,
         }
     }
 
@@ -152,6 +152,7 @@ impl Pool {
         connections.iter().find_map(|connection| connection.stream(true))
     }
 
+    /// Boxed by its callers: few requests open a connection, and each would carry the room for a handshake.
     async fn open(&self, connector: &Connector, tls: &Arc<ClientConfig>) -> Result<Lease, UpstreamError> {
         let (io, protocol) = connector.connect(tls).await?;
         self.speaks_http1.store(protocol == Protocol::Http1, Ordering::Relaxed);

@@ -7,6 +7,7 @@
 //! Promise: dropping the future drops the request and, on HTTP/1.1, its connection.
 
 use std::error::Error as _;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use http::header::HOST;
@@ -41,7 +42,11 @@ pub(super) async fn send(
         let may_repeat = lease.reused && is_repeatable(unsent.method());
         let prepared = prepare(connector.target(), unsent, lease.is_http2())
             .map_err(|error| UpstreamError::Protocol(error.into()))?;
-        match within(limits.header_timeout, &progress, lease.send(prepared)).await? {
+        let answered = {
+            let answer = pin!(lease.send(prepared));
+            within(limits.header_timeout, &progress, answer).await?
+        };
+        match answered {
             Ok(response) => return Ok((response, lease)),
             Err(mut failed) => {
                 let unwritten = failed.take_message();
@@ -101,8 +106,11 @@ fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
 
 /// Waits for the head of the answer. The limit begins anew with each part of the request's body that was
 /// taken: a slow upload is not a silent server.
-async fn within<F: Future>(limit: Duration, progress: &Progress, answer: F) -> Result<F::Output, UpstreamError> {
-    let mut answer = std::pin::pin!(answer);
+async fn within<F: Future>(
+    limit: Duration,
+    progress: &Progress,
+    mut answer: Pin<&mut F>,
+) -> Result<F::Output, UpstreamError> {
     let mut since = Instant::now();
     loop {
         let remaining = limit.saturating_sub(since.elapsed());
