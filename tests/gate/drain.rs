@@ -117,6 +117,21 @@ async fn an_exec_that_ends_by_itself_ends_the_drain() {
     assert_eq!(gate.exit_status().await.code(), Some(0));
 }
 
+/// A load balancer learns with a delay that a gate is not ready: what it still sends here is served.
+#[tokio::test]
+async fn requests_are_taken_until_the_delay_is_over() {
+    let api_server = ApiServer::start().await;
+    let gate = Gate::builder(&api_server).set("drain", json!({ "delayMs": 3000, "deadlineMs": 500 })).start().await;
+
+    gate.terminate();
+
+    until("/readyz fails", || async { (gate.admin().get("/readyz").await.status() == 503).then_some(()) }).await;
+    let late = gate.client_as("jane").on_new_connection().get(PODS).await;
+    assert_eq!(late.status(), 200, "{}", late.body());
+    until("new connections are refused", || async { TcpStream::connect(gate.address()).await.err().map(drop) }).await;
+    assert_eq!(gate.exit_status().await.code(), Some(0));
+}
+
 /// HTTP/2: GOAWAY tells the client; what runs finishes on the connection, and then it closes.
 #[tokio::test]
 async fn a_client_of_http2_is_sent_away_and_its_request_finishes() {

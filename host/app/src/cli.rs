@@ -14,7 +14,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, ConfigErrors};
-use crate::{check, demo, kubeconfig, log_level, serve};
+use crate::{check, demo, kubeconfig, log_level, probe, serve};
 
 /// A gate in front of Kubernetes API servers.
 ///
@@ -39,6 +39,7 @@ enum Command {
     Check(ConfigOption),
     Demo(demo::DemoArgs),
     Kubeconfig(kubeconfig::KubeconfigArgs),
+    Probe(probe::ProbeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -73,7 +74,7 @@ impl Cli {
     pub(crate) fn run(self) -> ExitCode {
         let level = match &self.command {
             Command::Serve(_) | Command::Demo(_) => "info",
-            Command::Check(_) | Command::Kubeconfig(_) => "warn",
+            Command::Check(_) | Command::Kubeconfig(_) | Command::Probe(_) => "warn",
         };
         if let Err(error) = self.log.start(level) {
             eprintln!("error: {error:#}");
@@ -99,6 +100,7 @@ impl Command {
             Self::Check(ConfigOption { config }) => return Ok(runtime()?.block_on(check::run(&config))),
             Self::Demo(args) => runtime()?.block_on(demo::run(args))?,
             Self::Kubeconfig(args) => kubeconfig::run(args)?,
+            Self::Probe(args) => return small_runtime()?.block_on(probe::run(args)),
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -150,6 +152,11 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")
 }
 
+/// A runtime for one question: an orchestrator asks it every few seconds.
+fn small_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot be started")
+}
+
 /// One line for the error with its causes; for a configuration, one for each problem.
 fn print_error(error: &anyhow::Error) {
     match error.downcast_ref::<ConfigErrors>() {
@@ -167,6 +174,7 @@ Examples:
   witgate check --config witgate.yaml           what would a start refuse?
   witgate serve --config witgate.yaml           serve until SIGTERM
   witgate kubeconfig --config witgate.yaml      a kubeconfig whose contexts lead through the gate
+  witgate probe readyz                          does the gate on this machine serve?
 
 A smallest configuration (witgate.yaml):
   listen: 127.0.0.1:7007
@@ -217,6 +225,11 @@ mod tests {
     fn usage_errors_end_with_two() {
         check(&["serve", "--config", "x.yaml"], None);
         check(&["check"], None);
+        check(&["probe"], None);
+        check(&["probe", "livez", "--admin", "unix:/run/x"], None);
+        check(&["probe", "healthz"], Some(2));
+        check(&["probe", "--admin", "127.0.0.1"], Some(2));
+        check(&["probe", "--cert-file", "x"], Some(2));
         check(&["--log-level", "debug", "serve", "--log-format", "json"], None);
         check(&[], Some(2));
         check(&["serv"], Some(2));

@@ -1,6 +1,7 @@
 //! The `witgate` binary: configuration, plug-in folder, reload, admin routes and command line.
 
 mod admin;
+mod admin_client;
 mod authentication;
 mod check;
 mod cli;
@@ -17,6 +18,7 @@ mod listener_tls;
 mod log_level;
 mod metrics;
 mod plugins;
+mod probe;
 mod reachable;
 mod secrets;
 mod serve;

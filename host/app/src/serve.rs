@@ -1,7 +1,7 @@
 //! `witgate serve`: wires the parts together, runs them, and takes them down in order.
 //!
 //! Up: plug-ins and clusters are tried, then the listeners open. Down: `/readyz` fails
-//! first, the data plane takes nothing new, what is under way ends or is cut at
+//! first, after `drain.delayMs` the data plane takes nothing new, what is under way ends or is cut at
 //! the deadline, the decision log is written to its end, and the exit code is 0.
 
 use std::net::SocketAddr;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
@@ -58,10 +59,19 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     // Before anything else, so that a signal during a slow start is not lost.
     let stop = stop_signal()?;
     let serving = start(config).await?;
+    tell_service_manager(NotifyState::Ready);
     let signal = stop.await;
     info!(signal, "stopping");
+    tell_service_manager(NotifyState::Stopping);
     serving.stop().await;
     Ok(())
+}
+
+/// Tells systemd, where it asked to be told (`Type=notify`).
+fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "the service manager was not told");
+    }
 }
 
 /// Starts to serve, and returns once it does.
@@ -195,9 +205,11 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
 }
 
 impl Serving {
-    /// Takes the gate down; ends within the drain's deadline and a little.
+    /// Takes the gate down; ends within the drain's delay and deadline and a little.
     pub(crate) async fn stop(mut self) {
         self.admin_state.drain_begins();
+        // Whoever balances the load sends requests here until it has learned that this gate is not ready.
+        tokio::time::sleep(self.gate.limits.drain_delay).await;
         if !self.drain.run(self.gate.limits.drain_deadline).await {
             warn!("connections were cut at the drain's deadline");
         }

@@ -47,7 +47,9 @@ pub struct Limits {
     pub breaker_pause_min: Duration,
     /// How long they are refused at most: an API server that comes back is found as soon.
     pub breaker_pause_max: Duration,
-    /// After SIGTERM, how long requests may take to finish before they are cut.
+    /// After SIGTERM, how long requests are still taken while `/readyz` fails: a load balancer learns of it with a delay.
+    pub drain_delay: Duration,
+    /// After that, how long requests may take to finish before they are cut.
     pub drain_deadline: Duration,
 }
 
@@ -74,6 +76,7 @@ impl Default for Limits {
             breaker_failures_max: 3,
             breaker_pause_min: Duration::from_secs(1),
             breaker_pause_max: Duration::from_secs(10),
+            drain_delay: Duration::ZERO,
             drain_deadline: Duration::from_secs(25),
         }
     }

@@ -10,6 +10,9 @@ use super::section::Section;
 /// What a wait may be: long enough to be one, short enough to end within a day.
 const WAIT_MS: RangeInclusive<u64> = 1..=86_400_000;
 
+/// How long a gate that stops still takes requests.
+const DRAIN_DELAY_MS: RangeInclusive<u64> = 0..=60_000;
+
 /// How many of a thing there may be; connections are bounded by the process' file descriptors anyway.
 const COUNT: RangeInclusive<usize> = 1..=1_000_000;
 
@@ -47,6 +50,9 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
     }
     if let Some(drain) = section.optional("drain").and_then(|field| field.section()) {
         set(&mut limits.drain_deadline, &drain, "deadlineMs");
+        if let Some(given) = drain.optional("delayMs").and_then(|field| field.milliseconds(DRAIN_DELAY_MS)) {
+            limits.drain_delay = given;
+        }
         drain.refuse_rest();
     }
     limits

@@ -213,17 +213,23 @@ fn in_a_pod_the_api_server_is_the_pods() {
 #[test]
 fn limits_are_read() {
     let folder = Folder::new();
-    let file = folder.write("witgate.yaml", "upstream: { headerTimeoutMs: 250 }\ndrain: { deadlineMs: 5000 }\nupgrade: { idleTimeoutMs: 70, lifetimeMs: 80, halfCloseGraceMs: 90 }\nlistener: { connectionsMax: 3, streamsMax: 7, idleTimeoutMs: 9, handshakeTimeoutMs: 8, headerReadTimeoutMs: 6 }\n");
+    let file = folder.write("witgate.yaml", "upstream: { headerTimeoutMs: 250 }\ndrain: { deadlineMs: 5000, delayMs: 0 }\nupgrade: { idleTimeoutMs: 70, lifetimeMs: 80, halfCloseGraceMs: 90 }\nlistener: { connectionsMax: 3, streamsMax: 7, idleTimeoutMs: 9, handshakeTimeoutMs: 8, headerReadTimeoutMs: 6 }\n");
     let limits = Config::load(&file, &|_| None).unwrap().limits;
     let defaults = witgate_proxy::limits::Limits::default();
     assert_eq!(limits.header_timeout, std::time::Duration::from_millis(250));
-    assert_eq!(limits.drain_deadline, std::time::Duration::from_secs(5));
+    assert_eq!(
+        (limits.drain_deadline, limits.drain_delay),
+        (std::time::Duration::from_secs(5), std::time::Duration::ZERO)
+    );
     let of_upgrades = [limits.upgrade_idle_timeout, limits.upgrade_lifetime, limits.half_close_grace];
     assert_eq!(of_upgrades.map(|limit| limit.as_millis()), [70, 80, 90]);
     assert_eq!(limits.connect_timeout, defaults.connect_timeout);
     assert_eq!((limits.connections_max, limits.streams_max), (3, 7));
     let waits = [limits.header_read_timeout, limits.handshake_timeout, limits.idle_timeout];
     assert_eq!(waits.map(|wait| wait.as_millis()), [6, 8, 9]);
+    let delayed = Config::load(&folder.write("witgate.yaml", "drain: { delayMs: 60000 }\n"), &|_| None).unwrap();
+    assert_eq!(delayed.limits.drain_delay, std::time::Duration::from_secs(60));
+    assert!(Config::load(&folder.write("witgate.yaml", "drain: { delayMs: 60001 }\n"), &|_| None).is_err());
     let counts = "upstream: { inFlightMax: 1, poolIdleMax: 2, identitiesMax: 3, poolIdleTimeoutMs: 4 }\n";
     let limits = Config::load(&folder.write("witgate.yaml", counts), &|_| None).unwrap().limits;
     assert_eq!((limits.in_flight_max, limits.pool_idle_max, limits.identities_max), (1, 2, 3));
