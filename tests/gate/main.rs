@@ -39,6 +39,7 @@ mod limits_downstream;
 mod listener;
 mod metrics;
 mod no_credential;
+mod oci;
 mod outbound;
 mod pinniped;
 mod plugin_start;

@@ -30,6 +30,7 @@ pub mod kube_rig;
 pub mod kubectl;
 pub mod metrics;
 pub mod minisign;
+pub mod oci_registry;
 pub mod otlp_collector;
 pub mod output;
 pub mod plugin_folder;

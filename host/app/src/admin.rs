@@ -187,6 +187,7 @@ mod tests {
             start_reason: Some("it drops data".to_owned()),
             generation: Some(Generation(7)),
             builtin: false,
+            reference: None,
             error: None,
             calls: CallFacts::default(),
         };
@@ -201,6 +202,7 @@ mod tests {
             start_reason: None,
             generation: None,
             builtin: false,
+            reference: None,
             error: Some("torn.wasm: not a component".to_owned()),
             calls: CallFacts::default(),
         };

@@ -233,6 +233,7 @@ mod tests {
                 cache_directory: None,
                 trusted_keys: crate::trusted_keys::TrustedKeys::default(),
                 kept_generations_max: 0,
+                oci: crate::plugins::oci::OciConfig::default(),
             },
             decision_log: None,
             telemetry: None,

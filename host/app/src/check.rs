@@ -9,11 +9,21 @@ use std::process::ExitCode;
 
 use crate::cli::environment;
 use crate::config::Config;
+use crate::plugins::oci::{Delivery, OciPlugin};
 use crate::snapshot;
 
+/// What becomes of plug-ins that a registry would have to deliver.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Undelivered {
+    /// They are fetched, and kept for the start.
+    Fetched,
+    /// They are noted, with what depends on them.
+    Noted,
+}
+
 /// Prints the problems and notes of a configuration: 0 when there is no problem, 1 otherwise.
-pub(crate) async fn run(file: &Path) -> ExitCode {
-    let outcome = check(file).await;
+pub(crate) async fn run(file: &Path, undelivered: Undelivered) -> ExitCode {
+    let outcome = check(file, undelivered).await;
     for note in &outcome.notes {
         eprintln!("note: {note}");
     }
@@ -37,19 +47,44 @@ struct Outcome {
     summary: Option<String>,
 }
 
-async fn check(file: &Path) -> Outcome {
-    let config = match Config::load(file, &environment) {
+async fn check(file: &Path, undelivered: Undelivered) -> Outcome {
+    let mut config = match Config::load(file, &environment) {
         Ok(config) => config,
         Err(errors) => return Outcome { problems: errors.problems().to_vec(), notes: Vec::new(), summary: None },
     };
+    let clusters = config.clusters.len();
+    let delivered = config.plugins.oci.plugins.len();
+    if undelivered == Undelivered::Noted {
+        leave_undelivered_out(&mut config).await;
+    }
     let problems = snapshot::check(&config).await;
-    let summary = format!(
+    let mut summary = format!(
         "ok: {}, {} in {}",
-        counted(config.clusters.len(), "cluster"),
+        counted(clusters, "cluster"),
         counted(plugin_files(&config.plugins.directory), "plug-in"),
         config.plugins.directory.display(),
     );
+    if delivered > 0 {
+        summary.push_str(&format!(", {delivered} from registries"));
+    }
     Outcome { problems, notes: config.notes, summary: Some(summary) }
+}
+
+/// Takes plug-ins that were not fetched yet out of the configuration, and clusters whose strategy may be one of them.
+async fn leave_undelivered_out(config: &mut Config) {
+    let Some(delivery) = Delivery::new(&config.plugins) else { return };
+    for OciPlugin { name, reference, place, .. } in delivery.missing().await {
+        config.plugins.oci.plugins.retain(|plugin| plugin.name != name);
+        let clusters = config.clusters.len();
+        config.clusters.retain(|cluster| cluster.auth_provider != name);
+        let with_it = match clusters - config.clusters.len() {
+            0 => String::new(),
+            count => format!(", nor {} whose strategy it would be", counted(count, "cluster")),
+        };
+        config.notes.push(format!(
+            "{place}: `{name}` was not fetched from {reference} yet, so it is not checked{with_it}: `--fetch` fetches it"
+        ));
+    }
 }
 
 /// How many plug-ins stand in the drop-in folder, the built-in ones left out.
@@ -73,7 +108,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("witgate.yaml");
         fs::write(&file, "lisen: 127.0.0.1:0\n").unwrap();
-        let outcome = check(&file).await;
+        let outcome = check(&file, Undelivered::Noted).await;
         assert!(outcome.summary.is_none());
         assert!(
             outcome.problems.iter().any(|problem| problem.ends_with("did you mean `listen`?")),

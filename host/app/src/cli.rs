@@ -13,6 +13,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::check::Undelivered;
 use crate::config::{Config, ConfigErrors};
 use crate::{check, demo, kubeconfig, log_level, probe, serve};
 
@@ -36,7 +37,7 @@ enum Command {
     Serve(ConfigOption),
     /// Say everything that a start would refuse, and start nothing
     #[command(after_long_help = CHECK_EXAMPLES)]
-    Check(ConfigOption),
+    Check(CheckOptions),
     Demo(demo::DemoArgs),
     Kubeconfig(kubeconfig::KubeconfigArgs),
     Probe(probe::ProbeArgs),
@@ -47,6 +48,15 @@ struct ConfigOption {
     /// The configuration file; paths in it are relative to its folder
     #[arg(long, short, value_name = "FILE", default_value = "witgate.yaml", env = "WITGATE_CONFIG")]
     config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct CheckOptions {
+    #[command(flatten)]
+    config: ConfigOption,
+    /// Fetch the plug-ins of `plugins.oci` that are not in the cache yet, and check them too
+    #[arg(long)]
+    fetch: bool,
 }
 
 #[derive(Debug, Args)]
@@ -97,7 +107,10 @@ impl Command {
                 let config = Config::load(&config, &environment)?;
                 runtime()?.block_on(serve::run(config))?;
             }
-            Self::Check(ConfigOption { config }) => return Ok(runtime()?.block_on(check::run(&config))),
+            Self::Check(CheckOptions { config: ConfigOption { config }, fetch }) => {
+                let undelivered = if fetch { Undelivered::Fetched } else { Undelivered::Noted };
+                return Ok(runtime()?.block_on(check::run(&config, undelivered)));
+            }
             Self::Demo(args) => runtime()?.block_on(demo::run(args))?,
             Self::Kubeconfig(args) => kubeconfig::run(args)?,
             Self::Probe(args) => return small_runtime()?.block_on(probe::run(args)),
@@ -205,7 +218,7 @@ Example:
   witgate check --config witgate.yaml && witgate serve --config witgate.yaml
 
 Every problem is named with file, line and key; notes are what an operator should know. Plug-ins are loaded and asked
-about the clusters as at a start. No identity provider and no API server is called.
+about the clusters as at a start. No identity provider and no API server is called, and no registry without --fetch.
 
 Exit codes: 0 a start would do, 1 it would refuse.";
 
@@ -225,6 +238,7 @@ mod tests {
     fn usage_errors_end_with_two() {
         check(&["serve", "--config", "x.yaml"], None);
         check(&["check"], None);
+        check(&["check", "--fetch"], None);
         check(&["probe"], None);
         check(&["probe", "livez", "--admin", "unix:/run/x"], None);
         check(&["probe", "healthz"], Some(2));

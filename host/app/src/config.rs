@@ -18,6 +18,7 @@ mod kubernetes;
 mod limits;
 mod listener;
 mod observation;
+mod oci;
 mod report;
 mod section;
 mod suggestion;
@@ -40,6 +41,7 @@ use self::interpolation::Environment;
 use self::report::Report;
 use self::section::{Field, Scope, Section, Variables};
 use crate::decision_log::mask::Mask;
+use crate::plugins::oci::OciConfig;
 use crate::trusted_keys::{self, TrustedKeys};
 
 /// A whole configuration, checked: nothing in it can be refused later except by the outside world.
@@ -146,6 +148,8 @@ pub(crate) struct PluginsConfig {
     pub(crate) trusted_keys: TrustedKeys,
     /// How many generations that served are kept, to be rolled back to.
     pub(crate) kept_generations_max: usize,
+    /// Plug-ins that registries deliver.
+    pub(crate) oci: OciConfig,
 }
 
 /// Where the admin routes listen. Whoever can reach them may use them, so not everybody can.
@@ -315,6 +319,14 @@ pub(crate) fn certificate_authorities(path: &Path) -> Result<String, String> {
     files::read(path).and_then(|pem| kubernetes::pem_text(&pem))
 }
 
+/// The bytes of a file that a configuration names.
+///
+/// # Errors
+/// With what is wrong with it, as a predicate.
+pub(crate) fn bytes_of(path: &Path) -> Result<Vec<u8>, String> {
+    files::read(path)
+}
+
 /// The configuration of a file; none where a problem was reported.
 fn read(path: &Path, environment: Environment<'_>, pod_mount: &Path, report: &Report) -> Option<Config> {
     let text = files::read(path)
@@ -433,6 +445,7 @@ fn plugins(section: &Section<'_>, scope: &Scope<'_>) -> Option<PluginsConfig> {
     let cache_directory = plugins.as_ref().and_then(|plugins| plugins.optional("cacheDirectory"));
     let trusted_keys = plugins.as_ref().and_then(|plugins| plugins.optional("trustedKeys"));
     let kept_generations = plugins.as_ref().and_then(|plugins| plugins.optional("keptGenerations"));
+    let oci = plugins.as_ref().map(oci::oci);
     if let Some(plugins) = &plugins {
         plugins.refuse_rest();
     }
@@ -472,7 +485,15 @@ fn plugins(section: &Section<'_>, scope: &Scope<'_>) -> Option<PluginsConfig> {
         Some(field) => field.count(KEPT_GENERATIONS)?,
         None => KEPT_GENERATIONS_DEFAULT,
     };
-    Some(PluginsConfig { directory, cache_directory, trusted_keys, kept_generations_max })
+    let oci = match oci {
+        Some(oci) => oci?,
+        None => OciConfig::default(),
+    };
+    if !oci.plugins.is_empty() && cache_directory.is_none() {
+        field.problem("`plugins.oci` needs `plugins.cacheDirectory`: what is fetched is kept there, for a start without the registry");
+        return None;
+    }
+    Some(PluginsConfig { directory, cache_directory, trusted_keys, kept_generations_max, oci })
 }
 
 /// The keys of the list; none where a problem was reported. A list without keys would trust everybody.

@@ -1,6 +1,6 @@
 //! Plug-ins as the gate holds them: found in the drop-in folder or embedded, loaded, and swapped whole.
 //!
-//! A plug-in goes one way: [`watch`] says when to look, [`folder`] finds and hashes it, [`sidecar`] says what it may,
+//! A plug-in goes one way: [`watch`] says when to look, [`folder`] finds and hashes it (or [`oci`] fetches it), [`sidecar`] says what it may,
 //! [`candidate`] joins the two, [`load`] makes it callable, [`self_test`] asks it something, and [`reload`] decides when and publishes the lot. What a
 //! snapshot is made of beside plug-ins is not known here: the caller of [`reload`] builds it.
 
@@ -15,6 +15,7 @@ pub(crate) mod call_facts;
 pub(crate) mod candidate;
 pub(crate) mod folder;
 pub(crate) mod load;
+pub(crate) mod oci;
 pub(crate) mod reload;
 pub(crate) mod self_test;
 pub(crate) mod sidecar;
@@ -53,6 +54,8 @@ pub(crate) enum Origin {
     Builtin,
     /// A file of the drop-in folder.
     File,
+    /// A registry's artifact.
+    Registry,
 }
 
 /// What a strategy's credentials may depend on, beside its cluster, its secrets and its settings. It is shown no more than
@@ -93,6 +96,8 @@ pub(crate) struct PluginEntry {
     pub(crate) generation: Generation,
     /// Where its component comes from.
     pub(crate) origin: Origin,
+    /// The reference by which a registry delivered it.
+    pub(crate) reference: Option<Arc<str>>,
 }
 
 /// What is wrong with one file of the folder, or with the folder.

@@ -20,6 +20,7 @@ use crate::decision_cache::CachedPolicy;
 use crate::metrics::plugins::{PluginMeter, PluginMeters};
 use crate::plugins::builtin::BUILTINS;
 use crate::plugins::load::HostLoader;
+use crate::plugins::oci::Delivery;
 use crate::plugins::reload::{Publish, Refusal, Reload, ReloadHandle, ReloadParts};
 use crate::plugins::status::{Cause, ReloadStatus};
 use crate::plugins::{Plugin, PluginEntry};
@@ -176,6 +177,7 @@ impl Control {
             directory: config.plugins.directory.clone(),
             trusted_keys: config.plugins.trusted_keys.clone(),
             configuration: file.good(),
+            delivery: Delivery::new(&config.plugins).map(Arc::new),
             kept_generations_max: config.plugins.kept_generations_max,
             builtins: BUILTINS,
             loader: Arc::new(HostLoader::new(host, environment)),

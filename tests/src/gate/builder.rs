@@ -113,6 +113,14 @@ impl GateBuilder {
         self
     }
 
+    /// Sets a key of a key of the configuration.
+    #[must_use]
+    pub fn set_in(mut self, section: &str, key: &str, value: impl Into<Value>) -> Self {
+        let section = self.configuration.get_mut(section).and_then(Value::as_object_mut);
+        section.expect("the section was set").insert(key.to_owned(), value.into());
+        self
+    }
+
     /// Takes a top-level key out of the configuration.
     #[must_use]
     pub fn unset(mut self, key: &str) -> Self {
@@ -232,6 +240,11 @@ impl GateBuilder {
         self.run("check").await
     }
 
+    /// Runs `witgate check` with further words.
+    pub async fn check_with(self, words: &[&str]) -> Ended {
+        self.run_with("check", words).await
+    }
+
     /// Runs `witgate check`, and then a start that must be refused.
     pub async fn check_and_refused_start(self) -> (Ended, Ended) {
         (self.run("check").await, self.run("serve").await)
@@ -239,7 +252,11 @@ impl GateBuilder {
 
     /// Runs a subcommand to its end; in its texts, the configuration's folder is called `DIR`.
     async fn run(&self, subcommand: &str) -> Ended {
-        let ended = Process::run(&mut self.command(subcommand)).await;
+        self.run_with(subcommand, &[]).await
+    }
+
+    async fn run_with(&self, subcommand: &str, words: &[&str]) -> Ended {
+        let ended = Process::run(self.command(subcommand).args(words)).await;
         let folder = self.folder.path().to_str().expect("the folder's name is text");
         let named = |text: &str| text.replace(folder, "DIR");
         let ended = Ended { stdout: named(&ended.stdout), stderr: named(&ended.stderr), ..ended };

@@ -27,6 +27,26 @@ pub(super) enum Value {
     Map(Vec<Entry>),
 }
 
+impl Value {
+    /// The same as JSON. A number that JSON does not know is text.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Null => serde_json::Value::Null,
+            Self::Boolean(value) => (*value).into(),
+            Self::Number(number) => {
+                let number = serde_json::from_str::<serde_json::Number>(number).map_err(|_| number.clone());
+                number.map_or_else(serde_json::Value::from, serde_json::Value::Number)
+            }
+            Self::Text(text) => text.as_str().into(),
+            Self::List(items) => items.iter().map(|item| item.value.to_json()).collect(),
+            Self::Map(entries) => {
+                let entries = entries.iter().map(|entry| (entry.key.clone(), entry.node.value.to_json()));
+                serde_json::Value::Object(entries.collect())
+            }
+        }
+    }
+}
+
 /// One key of a map, with its value.
 pub(super) struct Entry {
     pub(super) key: String,

@@ -330,6 +330,11 @@ impl<'a> Field<'a> {
         Self { scope: self.scope, dialect: self.dialect, path, line, node }
     }
 
+    /// The value as JSON, as it is written: variables are not filled in.
+    pub(super) fn as_json(&self) -> serde_json::Value {
+        self.node.value.to_json()
+    }
+
     /// Whether it is a map of keys, and not an include (`$env`, `$file`).
     pub(super) fn is_map(&self) -> bool {
         matches!(&self.node.value, Value::Map(entries) if !entries.iter().any(|entry| entry.key.starts_with('$')))

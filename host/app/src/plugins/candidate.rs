@@ -120,6 +120,7 @@ impl Component {
     const fn origin(&self) -> Origin {
         match self {
             Self::Builtin(_) => Origin::Builtin,
+            Self::File(ComponentFile { reference: Some(_), .. }) => Origin::Registry,
             Self::File(_) => Origin::File,
         }
     }
@@ -145,7 +146,12 @@ impl WantedPlugin {
         let refuse = |text: String| Problem::of_plugin(name, digest, text);
         let place = match &component {
             Component::Builtin(_) => format!("built-in strategy `{name}`"),
+            Component::File(ComponentFile { reference: Some(reference), .. }) => reference.to_string(),
             Component::File(file) => file.path.display().to_string(),
+        };
+        let reference = match &component {
+            Component::Builtin(_) => None,
+            Component::File(file) => file.reference.clone(),
         };
 
         let defaults = match &component {
@@ -201,7 +207,7 @@ impl WantedPlugin {
         };
         let depends_on = sidecar.credential_depends_on.unwrap_or_else(|| match print.origin {
             Origin::Builtin => builtin::depends_on(name.as_str()),
-            Origin::File => DependsOn::default(),
+            Origin::File | Origin::Registry => DependsOn::default(),
         });
         let entry = PluginEntry {
             name: name.clone(),
@@ -215,6 +221,7 @@ impl WantedPlugin {
             depends_on,
             generation,
             origin: print.origin,
+            reference,
         };
         Ok(Served { entry, print })
     }

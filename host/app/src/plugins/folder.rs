@@ -40,6 +40,8 @@ pub(crate) struct ComponentFile {
     pub(crate) path: PathBuf,
     /// The digest of its bytes when it was scanned.
     pub(crate) digest: Digest,
+    /// Where it was fetched from, where a registry delivered it.
+    pub(crate) reference: Option<Arc<str>>,
 }
 
 impl ComponentFile {
@@ -157,7 +159,7 @@ pub(crate) fn scan(directory: &Path, trusted_keys: &TrustedKeys) -> Result<Folde
             Role::Component => {
                 match read_trusted(&path, COMPONENT_BYTES_MAX, trusted_keys).map(|bytes| Digest::of(&bytes)) {
                     Ok(digest) => {
-                        contents.components.insert(name, ComponentFile { path, digest });
+                        contents.components.insert(name, ComponentFile { path, digest, reference: None });
                     }
                     Err(fault) => contents.refuse(&name, &path, fault),
                 }

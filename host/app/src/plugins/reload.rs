@@ -34,6 +34,7 @@ use witgate_core::{BoxFuture, Digest, Generation};
 use super::candidate::{Differences, Plugins, Wanted};
 use super::folder;
 use super::load::Load;
+use super::oci::{Delivery, Sources};
 use super::status::{Cause, LastReload, Pinned, PluginStatus, ReloadRecord, ReloadResult, ReloadStatus};
 use super::watch::settle;
 use super::{PluginEntry, Problem};
@@ -85,6 +86,8 @@ pub(crate) struct ReloadParts<L, P: Publish> {
     pub(crate) trusted_keys: TrustedKeys,
     /// What the first generation is made of beside its plug-ins.
     pub(crate) configuration: Arc<P::Configuration>,
+    /// Brings plug-ins from registries, where some are named.
+    pub(crate) delivery: Option<Arc<Delivery>>,
     /// How many generations that served are kept, to be rolled back to.
     pub(crate) kept_generations_max: usize,
     /// Strategies that are there without a file, by name.
@@ -157,7 +160,7 @@ impl<L: Load, P: Publish> Reload<L, P> {
             _handle: handle.clone(),
         };
         let mut attempt = Attempt::of(Cause::Start);
-        let wanted = reload.scan(&mut attempt).await?;
+        let wanted = reload.scan(&mut attempt, Sources::DiskAndRegistry).await?;
         let generation = reload.generation.next();
         let plugins = attempt.loaded(reload.load(wanted, generation)).await?;
         let configuration = Arc::clone(&reload.configuration);
@@ -242,7 +245,7 @@ impl<L: Load, P: Publish> Reload<L, P> {
                 }
             }
         }
-        let scanned = self.scan(&mut attempt).await;
+        let scanned = self.scan(&mut attempt, Sources::DiskAndRegistry).await;
         let read = self.parts.publisher.configuration(cause).await;
         let same_configuration = read.as_ref().is_ok_and(|read| Arc::ptr_eq(read, &self.configuration));
         let is_rolled_back_from = self.pinned.as_ref().is_some_and(|pin| pin.folder.as_ref() == scanned.as_ref().ok());
@@ -295,7 +298,7 @@ impl<L: Load, P: Publish> Reload<L, P> {
             return Err(ReloadError::NotKept { wanted: to, kept: self.kept_generations() });
         };
         let mut attempt = Attempt::of(Cause::Rollback);
-        let folder = self.scan(&mut attempt).await.ok();
+        let folder = self.scan(&mut attempt, Sources::Disk).await.ok();
         match self.build_and_publish(plugins, content_of, Arc::clone(&self.configuration), &mut attempt).await {
             Ok(()) => {
                 if !folder.as_ref().is_some_and(|folder| folder.serves_already(&self.serving)) {
@@ -314,16 +317,19 @@ impl<L: Load, P: Publish> Reload<L, P> {
         }
     }
 
-    /// Reads the folder and joins it with the built-ins.
-    async fn scan(&mut self, attempt: &mut Attempt) -> Result<Wanted, Refusal> {
+    /// Reads the folder, brings what registries have, and joins it with the built-ins.
+    async fn scan(&mut self, attempt: &mut Attempt, sources: Sources) -> Result<Wanted, Refusal> {
         let directory = self.parts.directory.clone();
         let trusted_keys = self.parts.trusted_keys.clone();
         let look = tokio::task::spawn_blocking(move || folder::scan(&directory, &trusted_keys));
-        let contents = match attempt.scanned(look).await {
+        let mut contents = match attempt.scanned(look).await {
             Ok(Ok(contents)) => contents,
             Ok(Err(error)) => return Err(Refusal::of_folder(format!("{:#}", anyhow::Error::new(error)))),
             Err(_) => return Err(Refusal::of_folder("reading the plug-in folder ended without a result".to_owned())),
         };
+        if let Some(delivery) = &self.parts.delivery {
+            attempt.delivered(delivery.deliver(&mut contents, sources)).await;
+        }
         let (wanted, notes) = Wanted::join(contents, self.parts.builtins);
         for note in notes.iter().filter(|note| !self.notes.contains(note)) {
             warn!("{note}");

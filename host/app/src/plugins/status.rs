@@ -141,6 +141,9 @@ pub(crate) struct PluginStatus {
     pub(crate) generation: Option<Generation>,
     /// Whether it is embedded in the binary.
     pub(crate) builtin: bool,
+    /// Where it was fetched from, where a registry delivered it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reference: Option<std::sync::Arc<str>>,
     /// Why its newest version does not serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
@@ -209,6 +212,7 @@ impl PluginStatus {
             start_reason,
             generation: Some(entry.generation),
             builtin: entry.origin == Origin::Builtin,
+            reference: entry.reference.clone(),
             error: None,
             calls: CallFacts::of(&entry.plugin),
         }
@@ -237,6 +241,7 @@ impl PluginStatus {
                     start_reason: None,
                     generation: None,
                     builtin: false,
+                    reference: None,
                     error: Some(problem.to_string()),
                     calls: CallFacts::default(),
                 }),

@@ -77,6 +77,14 @@ impl Attempt {
         timed(&mut self.phases.settle, work).await
     }
 
+    /// Counts as a part of the scan.
+    pub(super) async fn delivered<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut took = Duration::ZERO;
+        let output = timed(&mut took, work).await;
+        self.phases.scan += took;
+        output
+    }
+
     pub(super) async fn scanned<T>(&mut self, work: impl Future<Output = T>) -> T {
         timed(&mut self.phases.scan, work).await
     }

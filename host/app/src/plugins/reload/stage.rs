@@ -93,6 +93,7 @@ impl Stage {
             directory: self.folder(),
             trusted_keys: TrustedKeys::default(),
             configuration: shared.configuration.lock().unwrap().0.clone().unwrap(),
+            delivery: None,
             kept_generations_max: KEPT_MAX,
             builtins: BUILTINS,
             loader: Arc::new(FakeLoader(Arc::clone(&shared))),
