@@ -166,6 +166,53 @@ async fn the_chart_refuses_what_would_not_work() {
     }
 }
 
+/// A file that is missing in the image would only be missed where it is deployed.
+#[tokio::test]
+async fn what_the_image_holds_is_enough_to_run() {
+    let root = tempfile::tempdir().unwrap();
+    let binary = witgate();
+    let lay_out = repository().join("deploy/image-root.sh");
+    let laid_out = Process::run(Command::new(lay_out).arg(&binary).arg(root.path())).await;
+    assert_eq!(laid_out.code, Some(0), "{}", laid_out.stderr);
+    for shell in ["bin/sh", "usr/bin/sh", "bin/busybox"] {
+        assert!(!root.path().join(shell).exists(), "{shell}");
+    }
+    let authorities = fs::read_to_string(root.path().join("etc/ssl/certs/ca-certificates.crt")).unwrap();
+    assert!(authorities.contains("BEGIN CERTIFICATE"));
+    // As the image runs it: nobody's user, and nothing that can be written.
+    let script = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec chroot --userspec=65532:65532 "$1" /usr/local/bin/witgate probe --admin 127.0.0.1:1"#;
+    let mut command = Command::new("unshare");
+    let words = ["--mount", "sh", "-c", script, "sh"];
+    let ended =
+        Process::run(command.args(words).arg(root.path()).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"))
+            .await;
+    if ended.stderr.contains("unshare failed") || ended.stderr.contains("must be superuser") {
+        return println!("skipped: no file systems may be mounted here: {}", ended.stderr);
+    }
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("error: cannot ask 127.0.0.1:1;"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn the_dockerfile_and_the_unit_satisfy_their_linters() {
+    let dockerfile = repository().join("deploy/Dockerfile");
+    match succeed("hadolint", &["--failure-threshold", "warning", dockerfile.to_str().unwrap()]).await {
+        Some(_) => {}
+        None => println!("skipped: there is no `hadolint`"),
+    }
+    let unit = fs::read_to_string(repository().join("deploy/systemd/witgate.service")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("witgate.service");
+    fs::write(&file, unit.replace("/usr/local/bin/witgate", witgate().to_str().unwrap())).unwrap();
+    let file = file.to_str().unwrap();
+    let Some(verified) = run("systemd-analyze", &["verify", file]).await else {
+        return println!("skipped: there is no `systemd-analyze`");
+    };
+    assert_eq!((verified.code, verified.stderr.as_str()), (Some(0), ""), "{}", verified.stdout);
+    // In tenths: 20 of 100.
+    output_or_skip!("systemd-analyze", &["security", "--offline=true", "--threshold=20", "--no-pager", file]);
+}
+
 /// Applies `manifests` by dry run and in earnest, finds all objects, and deletes them.
 async fn taken_created_and_deleted(kubectl: &Kubectl, manifests: &str, namespace: &str, objects: usize) {
     let manifests = manifests

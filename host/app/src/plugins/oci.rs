@@ -45,8 +45,8 @@ pub(crate) struct OciConfig {
     pub(crate) timeout: Option<Duration>,
 }
 
-/// One plug-in of `plugins.oci`.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// One plug-in of `plugins.oci`; two are equal that differ in their place alone.
+#[derive(Clone, Debug, Eq)]
 pub(crate) struct OciPlugin {
     /// Its name.
     pub(crate) name: PluginName,
@@ -56,6 +56,14 @@ pub(crate) struct OciPlugin {
     pub(crate) sidecar: Option<SidecarFile>,
     /// Where it stands, for messages: file, line and key.
     pub(crate) place: String,
+}
+
+/// Where it stands in the file is not what it is: a line that is added above it changes no plug-in.
+impl PartialEq for OciPlugin {
+    fn eq(&self, other: &Self) -> bool {
+        let text = |plugin: &Self| plugin.sidecar.as_ref().map(|sidecar| Arc::clone(&sidecar.text));
+        self.name == other.name && self.reference == other.reference && text(self) == text(other)
+    }
 }
 
 /// Brings plug-ins from registries.

@@ -53,10 +53,7 @@ impl<'a> Registries<'a> {
     ///
     /// # Errors
     /// When the authorities cannot be read or used.
-    pub(super) fn session(&self, reference: &'a Reference) -> anyhow::Result<Session<'a>>
-    where
-        'a: 'a,
-    {
+    pub(super) fn session(&self, reference: &'a Reference) -> anyhow::Result<Session<'a>> {
         let mut roots = rustls::RootCertStore::empty();
         match self.ca_file {
             Some(file) => {
