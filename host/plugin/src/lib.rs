@@ -21,6 +21,7 @@ mod compiler;
 mod contract;
 mod credential_check;
 mod engine;
+mod flatten;
 mod function_cache;
 mod host;
 mod limits;
@@ -44,6 +45,7 @@ pub use capability::http::allow_list::{InvalidAuthorities, InvalidOrigin, Outbou
 pub use compiled_cache::CacheDirectoryError;
 pub use compiled_code::CompilationCounts;
 pub use contract::PluginKind;
+pub use flatten::{FlattenError, flatten};
 pub use host::{Host, HostConfig, HostError, Snapshots};
 pub use limits::{InvalidLimit, LimitNumbers, Limits};
 pub use load_error::LoadError;

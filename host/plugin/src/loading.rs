@@ -1,9 +1,9 @@
 //! The way from a component's bytes to a plug-in that can be called. Blocks: run it where blocking is allowed.
 //!
 //! ```text
-//! recognise ─► cached with its state? ──────────────────────────────────────────────► link ─► one instance tried
-//!                 └► instrument ─► link-check ─► configure ─► snapshot ─► compile ─►──┘          ▲
-//!                          └────── where that cannot be ──► compile as it is ─► link ─► configure┘
+//! recognise ─► cached with its state? ─────────────────────────────────────────────────────────► link ─► one instance tried
+//!                 └► flatten ─► instrument ─► link-check ─► configure ─► snapshot ─► compile ─►──┘          ▲
+//!                         └──────────── where that cannot be ──► compile as it is ─► link ─► configure──────┘
 //! ```
 //!
 //! What a snapshot would freeze wrongly (a secret, a handle) is judged here, what it cannot hold in
@@ -22,6 +22,7 @@ use witgate_core::{CallError, Digest};
 use crate::call::{Call, Runner};
 use crate::capability::http::send::Outbound;
 use crate::contract::{PluginKind, Wasi, inspect};
+use crate::flatten::flatten;
 use crate::host::{Shared, Snapshots};
 use crate::limits::LOAD_DEADLINE;
 use crate::snapshot::Instrumented;
@@ -174,7 +175,11 @@ impl Loading<'_> {
         let code = &self.shared.code;
         let key = Digest::of(format!("witgate instrumented 1\n{}", self.runner.digest).as_bytes());
         let compile = |bytes: &[u8]| code.in_memory(key, self.runner.digest, || code.compile(engine, bytes));
-        let instrumented = match Instrumented::new(self.bytes, compile) {
+        let flat = match flatten(self.bytes) {
+            Ok(flat) => flat,
+            Err(error) => return Ok(Err(NoSnapshot(error.to_string()))),
+        };
+        let instrumented = match Instrumented::new(flat.as_deref().unwrap_or(self.bytes), compile) {
             Ok(instrumented) => instrumented,
             Err(error) => return Ok(Err(NoSnapshot(format!("{error:#}")))),
         };

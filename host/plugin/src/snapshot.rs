@@ -2,7 +2,7 @@
 //!
 //! The component is instrumented so that its memories and globals can be read, compiled without care, configured as any
 //! other, and read; what was read becomes the data of the component that is compiled with care and serves. What
-//! cannot be read refuses it: a table that may change, a nested component, an instruction that drops data.
+//! cannot be read refuses it: a table that may change, a nested component with code in it, an instruction that drops data.
 //!
 //! Nothing here knows what kind of plug-in it is, nor when a snapshot would be wrong although it can be taken.
 
