@@ -24,4 +24,6 @@ echo 'witgate:x:65532:65532:witgate:/:/nonexistent' > "$root/etc/passwd"
 echo 'witgate:x:65532:' > "$root/etc/group"
 
 # Where the configuration, the drop-in folder and the cache are mounted.
-install -d -m 0755 "$root/etc/witgate" "$root/var/lib/witgate/plugins" "$root/var/cache/witgate"
+install -d -m 0755 "$root/etc/witgate" "$root/var/lib/witgate/plugins"
+# Anybody may make a folder here, as in /tmp: some engines give a mount the mode of what it covers.
+install -d -m 1777 "$root/var/cache/witgate"
