@@ -33,7 +33,10 @@ async fn main() {
     };
     // In each request's query, so that its audit event is found; the API server passes over what it does not know.
     let mark = format!("mixedLoad={}", std::process::id());
-    let gate = Gate::without_clusters().cluster(rig.cluster_as("admin")).start().await;
+    let shadow = Plugin::policy("deny-proxy").sidecar(json!({ "mode": "shadow" }));
+    let builder = Gate::without_clusters().cluster(rig.cluster_as("admin")).plugin(shadow);
+    // All of the log is kept in memory, and ten minutes of tracing are too much of it.
+    let gate = builder.log_level("warn,witgate::serve=info").start().await;
     let gate = Arc::new(gate);
     let stopped = Arc::new(AtomicBool::new(false));
     let callers: Vec<_> = (0..workers)
@@ -77,11 +80,26 @@ async fn main() {
     table.row("/metrics, requests timed", total, metrics.sum("witgate_request_duration_seconds_count", &[]));
     let judged = metrics.by("witgate_decisions_total", &[]).values().sum();
     table.row("allow-all, calls", judged, metrics.sum("witgate_plugin_calls_total", &[("plugin", "allow-all")]));
-    table.row(
-        "/metrics, reloads published",
-        reloads + 1,
-        metrics.sum("witgate_reloads_total", &[("result", "published")]),
-    );
+    let shadow = metrics.by("witgate_plugin_shadow_decisions_total", &["outcome"]);
+    table.row("deny-proxy in shadow mode, decisions", judged, shadow.values().sum());
+    let asked_of_shadow = judged - shadow.get("dropped").copied().unwrap_or_default();
+    let shadow_calls = metrics.sum("witgate_plugin_calls_total", &[("plugin", "deny-proxy")]);
+    table.row("deny-proxy in shadow mode, calls", asked_of_shadow, shadow_calls);
+    let ended = metrics.by("witgate_reloads_total", &["result"]);
+    for (result, expected) in [("published", reloads + 1), ("refused", 0)] {
+        table.row(&format!("/metrics, reloads {result}"), expected, ended.get(result).copied().unwrap_or_default());
+    }
+    let phases = metrics.by("witgate_reload_phase_duration_seconds_count", &["phase"]);
+    for phase in ["load", "build"] {
+        table.row(
+            &format!("/metrics, reloads that came to {phase}"),
+            reloads + 1,
+            phases.get(phase).copied().unwrap_or_default(),
+        );
+    }
+    let status = gate.status().await;
+    table.row("/status, generation", reloads + 1, status["generation"].as_u64().unwrap_or_default());
+    table.row("/metrics, generation", reloads + 1, metrics.sum("witgate_generation", &[]));
     table.row("/metrics, dropped lines", 0, metrics.sum("witgate_decision_log_dropped_lines_total", &[]));
     table.row("/metrics, in flight at the end", 0, metrics.sum("witgate_requests_in_flight", &[]));
     println!("{total} requests, {streams} watches, {reloads} reloads");

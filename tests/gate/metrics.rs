@@ -114,6 +114,44 @@ async fn every_request_is_counted_once_under_what_it_was() {
     }
 }
 
+/// Whoever reads a name in `/metrics` finds it in the documentation. The gate has a bit of everything that counts.
+#[tokio::test]
+async fn every_metric_is_documented() {
+    let api_server = ApiServer::start().await;
+    let collector = witgate_tests::otlp_collector::OtlpCollector::start().await;
+    let shadow = Plugin::policy("read-only").sidecar(serde_json::json!({ "mode": "shadow" }));
+    let gate = Gate::builder(&api_server)
+        .cluster(Cluster::at_url("down", &BrokenUpstream::refusing_url().await, "anonymous"))
+        .plugin(shadow)
+        .plugin(Plugin::fixture("trap-sometimes"))
+        .set("telemetry", serde_json::json!({ "otlp": { "endpoint": collector.url() } }));
+    let gate = gate.start().await;
+    let jane = gate.client_as("jane");
+    for _ in 0..11 {
+        jane.get("/api/v1/namespaces/trap/pods").await;
+    }
+    // Jane is in quarantine now.
+    let john = gate.caller("john");
+    assert_eq!(john.clone().kubernetes("one").get("/api/v1/pods?watch=1").await.status(), 200);
+    john.kubernetes("down").get("/version").await;
+
+    let closed = until("the stream's end is counted", || async {
+        let metrics = gate.metrics().await;
+        (metrics.sum("witgate_stream_bytes_total", &[]) > 0).then_some(metrics)
+    });
+    let metrics = closed.await;
+    let mut told = std::collections::BTreeSet::new();
+    for (name, kind) in metrics.text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')) {
+        told.insert(if kind == "counter" { format!("{name}_total") } else { name.to_owned() });
+    }
+    let documentation = include_str!("../../docs/operations.md");
+    let rows = documentation.lines().filter(|line| line.starts_with("| `witgate_") || line.starts_with("| `process_"));
+    let names = rows.flat_map(|row| row.split('|').nth(1)).flat_map(|names| names.split('`')).map(str::trim);
+    let documented =
+        names.filter(|name| name.starts_with("witgate_") || name.starts_with("process_")).map(str::to_owned);
+    assert_eq!(documented.collect::<std::collections::BTreeSet<_>>(), told);
+}
+
 /// A guest that traps or spins is counted under what it did.
 #[tokio::test]
 async fn a_plug_in_that_fails_is_counted_by_how() {
@@ -236,6 +274,11 @@ async fn the_text_does_not_grow_with_reloads_or_names() {
     assert_eq!(last.values_of("cluster"), ["", "one"].into());
     assert_eq!(last.sum("witgate_generation", &[]), 15);
     assert_eq!(last.by("witgate_reloads_total", &["result"])["published"], 15);
+    assert_eq!(last.by("witgate_reloads_total", &["cause", "result"])["start published"], 1);
+    let phases = last.by("witgate_reload_phase_duration_seconds_count", &["phase"]);
+    assert_eq!((phases["scan"], phases["load"], phases["build"]), (15, 15, 15), "{phases:?}");
+    assert_eq!((last.sum("witgate_plugins_refused", &[]), last.sum("witgate_plugins_pinned", &[])), (0, 0));
+    assert_eq!(last.sum("witgate_plugin_info", &[("plugin", "no-opinion"), ("generation", "15")]), 1);
     assert_eq!(last.values_of("version").len(), 1);
     for name in
         ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds", "process_open_fds"]

@@ -39,9 +39,14 @@ async fn a_caller_who_traps_a_policy_locks_out_nobody_else() {
     assert_eq!(john.get(PODS).await.status(), 200);
     let standing = quarantine(&gate.status().await, "trap-sometimes");
     assert!(standing["begun"].as_u64().unwrap() >= 1 && standing["refused"].as_u64().unwrap() >= 2, "{standing}");
+    let metrics = gate.metrics().await;
+    assert!(metrics.sum("witgate_plugin_quarantines_total", &[("plugin", "trap-sometimes")]) >= 1);
+    let refused = [("plugin", "trap-sometimes"), ("outcome", "quarantined")];
+    assert!(metrics.sum("witgate_plugin_calls_total", &refused) >= 2);
 
     until("jane is called for again", || async { (jane.get(PODS).await.status() == 200).then_some(()) }).await;
     assert_eq!(quarantine(&gate.status().await, "trap-sometimes")["callers"], 0);
+    assert_eq!(gate.metrics().await.sum("witgate_plugin_quarantined_callers", &[]), 0);
     let said = |text: &str| gate.log().lines().filter(|line| line.contains(text)).count();
     assert_eq!(said("a plug-in keeps failing for a caller"), said("a plug-in that kept failing answers again"));
 }

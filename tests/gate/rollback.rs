@@ -30,6 +30,10 @@ async fn a_rollback_undoes_a_bad_policy() {
     let record = status["reloads"].as_array().unwrap().last().unwrap();
     assert_eq!((&record["cause"], &record["result"]), (&json!("rollback"), &json!("published")));
 
+    let metrics = gate.metrics().await;
+    assert_eq!(metrics.by("witgate_reloads_total", &["cause", "result"])["rollback published"], 1);
+    assert_eq!(metrics.sum("witgate_plugins_pinned", &[]), 1);
+
     // Looking at the folder again, however often, does not undo it.
     std::fs::write(gate.plugins().path().join("README.md"), "x").unwrap();
     std::fs::write(gate.plugins().path().join("deny-proxy.wasm"), Plugin::policy("deny-proxy").component()).unwrap();
@@ -57,6 +61,7 @@ async fn what_cannot_be_done_is_refused() {
         assert!(got == status && text.contains(error), "{path} {body}: {got} {answer}");
     };
     check("/reload", "", 409, "bad.wasm").await;
+    assert_eq!(gate.metrics().await.sum("witgate_plugins_refused", &[]), 1);
     check("/rollback", "", 404, "a generation before the one that serves is not kept; kept are none").await;
     check("/rollback", r#"{"generation":7}"#, 404, "generation 7 is not kept").await;
     check("/rollback", r#"{"generation":-1}"#, 400, "the body is not understood").await;

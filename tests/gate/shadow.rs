@@ -37,6 +37,12 @@ async fn disagreements_are_counted() {
     assert_eq!(shadow_of(&status, "trap-sometimes"), counts(5, 0, 1));
     assert!(shadow_of(&status, "allow-all").is_null(), "an enforcing policy has no counts");
     gate.log_line_with("a shadow policy would have denied").await;
+    let metrics = gate.metrics().await;
+    let by_outcome = metrics.by("witgate_plugin_shadow_decisions_total", &["plugin", "generation", "outcome"]);
+    let told = ["agreed", "would-deny", "would-allow", "failed", "dropped"];
+    assert_eq!(told.map(|outcome| by_outcome[&format!("read-only 1 {outcome}")]), [4, 2, 0, 0, 0]);
+    assert_eq!(told.map(|outcome| by_outcome[&format!("trap-sometimes 1 {outcome}")]), [5, 0, 0, 1, 0]);
+    assert_eq!(metrics.sum("witgate_plugin_info", &[("plugin", "read-only"), ("mode", "shadow")]), 1);
 }
 
 /// Goal: what a shadow policy alone would allow is counted, and denied. Method: `allow-all` in shadow mode beside nothing.

@@ -16,6 +16,7 @@ pub mod black_hole;
 pub mod body;
 pub mod botocore;
 pub mod broken_upstream;
+pub mod browser;
 pub mod client;
 pub mod cluster;
 pub mod concierge;

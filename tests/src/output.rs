@@ -3,11 +3,12 @@
 use std::io::{BufRead as _, BufReader, Read};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::waiting::soon;
+use crate::waiting::{SOON, within};
 
 /// One stream of a process, read to its end by a thread of its own.
 pub struct Output {
@@ -44,10 +45,21 @@ impl Output {
 
     /// Waits until the stream holds `count` lines that `wanted` takes, and gives what it makes of them.
     pub async fn wait_for<T>(&self, what: &str, count: usize, wanted: impl Fn(&str) -> Option<T>) -> Vec<T> {
+        self.wait_for_within(SOON, what, count, wanted).await
+    }
+
+    /// As [`wait_for`](Self::wait_for), for what takes another time than soon.
+    pub async fn wait_for_within<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        count: usize,
+        wanted: impl Fn(&str) -> Option<T>,
+    ) -> Vec<T> {
         let mut written = self.written.clone();
         let mut seen_count = 0;
         let mut found = Vec::new();
-        soon(what, async {
+        within(limit, what, async {
             loop {
                 {
                     let lines = self.lines.lock().unwrap();

@@ -37,3 +37,17 @@ pub fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut()
     };
     soon(what, asking)
 }
+
+/// As [`until`], of something that only one can ask at a time.
+pub async fn until_mut<S, T>(what: &str, subject: &mut S, mut ask: impl AsyncFnMut(&mut S) -> Option<T>) -> T {
+    let asking = async {
+        let mut pace = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            pace.tick().await;
+            if let Some(answer) = ask(subject).await {
+                return answer;
+            }
+        }
+    };
+    soon(what, asking).await
+}

@@ -4,16 +4,19 @@
 //! token and a full data plane does not starve it. It reads what others tell it and decides nothing; what changes
 //! something is in [`control`], and the log's level.
 //!
-//! [`listen`] takes connections and says who may open one, [`guard`] who of those may ask from a browser, [`routes`] what there is.
+//! [`listen`] takes connections and says who may open one, [`guard`] who of those may ask from a browser, [`routes`] what there is;
+//! [`console`] is the page that shows it to people, and [`trial`] asks the policies what nobody asked.
 //!
 //! Promise: no answer holds a credential or a cluster's URL.
 
 mod body;
+mod console;
 mod control;
 mod decisions;
 mod guard;
 pub(crate) mod listen;
 mod routes;
+pub(crate) mod trial;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +31,7 @@ use crate::credential_cache::CacheStatus;
 use crate::decision_log::recent::Recent;
 use crate::plugins::reload::ReloadHandle;
 use crate::plugins::status::{LastReload, Pinned, PluginStatus, ReloadRecord, ReloadStatus};
+use trial::Trials;
 
 /// What the admin routes tell.
 pub(crate) struct AdminState {
@@ -52,6 +56,8 @@ pub(crate) struct AdminSources {
     pub(crate) log_refuses: Box<dyn Fn() -> bool + Send + Sync>,
     /// The last decisions.
     pub(crate) recent: Arc<Recent>,
+    /// Asks the policies that serve about requests that nobody sends.
+    pub(crate) trials: Trials,
     /// Where reloads and rollbacks are asked for; none where nobody reloads.
     pub(crate) control: Option<ReloadHandle>,
 }
@@ -163,8 +169,8 @@ mod tests {
     async fn other_paths_and_methods_are_refused() {
         let (_told, reload) = watch::channel(Arc::default());
         let state = AdminState::new(sources(reload));
-        let unknown = "404 {\n  \"error\": \"no such path; known are /livez, /readyz, /status, /metrics, /decisions, /log-level, /reload, /rollback\"\n}\n";
-        check(&state, "GET", "/", unknown).await;
+        let unknown = "404 {\n  \"error\": \"no such path; known are /, /livez, /readyz, /status, /metrics, /decisions, /log-level, /try, /reload, /rollback\"\n}\n";
+        check(&state, "GET", "/index.html", unknown).await;
         check(&state, "POST", "/status/", unknown).await;
         let refused = "405 {\n  \"error\": \"the method is not allowed here: use GET, HEAD\"\n}\n";
         check(&state, "POST", "/status", refused).await;
@@ -376,6 +382,7 @@ mod tests {
             metrics: Box::new(|| Ok(String::new())),
             log_refuses: Box::new(|| false),
             recent: Arc::default(),
+            trials: Trials::new(crate::snapshot::empty()),
             control: None,
         }
     }

@@ -111,6 +111,15 @@ impl PermissionPolicy for CachedPolicy {
             Ok(answer)
         })
     }
+
+    /// Asks the policy itself, whatever it promised: who tries something out wants to know what it says, and how long it takes.
+    fn try_out<'a>(
+        &'a self,
+        query: &'a PolicyQuery,
+        user: Option<&'a UserInfo>,
+    ) -> BoxFuture<'a, Result<Answer, CallError>> {
+        self.policy.try_out(query, user)
+    }
 }
 
 impl Promises {

@@ -82,9 +82,9 @@ impl Metrics {
         let mut families = vec![
             Family::of_one(
                 "witgate_build_info",
-                "The version of the gate and of the contract that it speaks; always 1.",
+                "The version of the gate, and those of the contract that it speaks; always 1.",
                 Kind::Gauge,
-                vec![("version", env!("CARGO_PKG_VERSION").into()), ("contract", "auth@0.1.0".into())],
+                vec![("version", env!("CARGO_PKG_VERSION").into()), ("contract", "auth@0.1.0 auth@0.2.0".into())],
                 Value::Count(1),
             ),
             Family::of_one(

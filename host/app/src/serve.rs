@@ -22,6 +22,7 @@ use witgate_proxy::listener;
 use witgate_proxy::trace::Tracer;
 
 use crate::admin::listen::{self, Listener};
+use crate::admin::trial::Trials;
 use crate::admin::{AdminSources, AdminState};
 use crate::cluster_health::ClusterHealth;
 use crate::cluster_trust;
@@ -150,6 +151,7 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
             move || log.as_ref().is_some_and(|log| log.refuses())
         }),
         recent: recent.clone().unwrap_or_default(),
+        trials: Trials::new(Arc::clone(&current)),
         control: Some(handle.clone()),
     }));
     tasks.spawn(watch.run());

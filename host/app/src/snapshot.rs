@@ -19,6 +19,7 @@ use crate::credential_cache::{CachedStrategy, CredentialCache};
 use crate::decision_cache::CachedPolicy;
 use crate::metrics::plugins::{PluginMeter, PluginMeters};
 use crate::plugins::builtin::BUILTINS;
+use crate::plugins::call_facts::CallFacts;
 use crate::plugins::load::HostLoader;
 use crate::plugins::oci::Delivery;
 use crate::plugins::reload::{Publish, Refusal, Reload, ReloadHandle, ReloadParts};
@@ -73,6 +74,9 @@ impl SnapshotBuilder {
             name: entry.name.clone(),
             generation: entry.generation,
             meter: Arc::clone(&entry.meter),
+            kind: entry.plugin.kind(),
+            mode: entry.mode,
+            calls: CallFacts::of(&entry.plugin),
         });
         let meters = meters.collect();
         for entry in plugins {

@@ -73,7 +73,11 @@ impl Conditional {
 }
 
 impl Condition {
-    fn holds(&self, request: Option<&RequestAttributes>) -> Result<bool, UnknownRule> {
+    /// Whether it holds for `request`; without one it does not, negated or not.
+    ///
+    /// # Errors
+    /// When the rule or its parameter is not one that the contract names.
+    pub fn holds(&self, request: Option<&RequestAttributes>) -> Result<bool, UnknownRule> {
         type Read = fn(&RequestAttributes) -> &str;
         let (param, read): (&'static str, Read) = match self.rule.as_str() {
             "IS_CLUSTER" => ("clusters", |request| request.cluster.as_str()),

@@ -3,14 +3,17 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::mpsc;
+use witgate_core::BoxError;
 
 /// An answer's body.
 #[derive(Debug)]
@@ -43,6 +46,24 @@ impl hyper::body::Body for Body {
         }
     }
 }
+
+/// All of a request's body.
+///
+/// # Errors
+/// Says why there is none: it is too large, too slow, or broke off.
+pub(super) async fn read<B>(body: B, bytes_max: usize) -> Result<Bytes, String>
+where
+    B: hyper::body::Body<Error: Into<BoxError>>,
+{
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, bytes_max).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) => Err(format!("the body cannot be read, or has more than {bytes_max} bytes")),
+        Err(_) => Err(format!("the body did not come within {BODY_TIMEOUT:?}")),
+    }
+}
+
+/// How long a body may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn text(status: StatusCode, text: String) -> Response<Body> {
     whole(status, "text/plain; charset=utf-8", text.into())

@@ -1,21 +1,18 @@
 //! The admin routes that change what serves: `POST /reload` and `POST /rollback`.
 //!
-//! Whoever reaches the admin listener may use them, so it belongs on an address that only operators reach. A browser is
-//! turned away, even on the same machine: any page that is open in it could send these requests.
+//! Whoever reaches the admin listener may use them, so it belongs on an address that only operators reach. Of a browser's
+//! requests only those of the console's own page get here ([`guard`]).
 
-use std::time::Duration;
-
-use bytes::Buf as _;
-use http::header::{ALLOW, HeaderValue, ORIGIN};
+use http::header::{ALLOW, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body;
 use serde::Deserialize;
 use serde_json::json;
 use tracing::info;
 use witgate_core::{BoxError, Generation};
 
-use super::body::{Body as Answer, json as json_response};
+use super::body::{self, Body as Answer, json as json_response};
+use super::guard;
 use crate::plugins::reload::{ReloadError, ReloadHandle};
 
 /// A route that changes what serves.
@@ -57,8 +54,8 @@ impl Control {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return response;
         }
-        if request.headers().contains_key(ORIGIN) {
-            return refused(StatusCode::FORBIDDEN, "requests of web pages are refused here");
+        if let Err((status, why)) = guard::check_post(request.headers()) {
+            return refused(status, why);
         }
         let outcome = match self {
             Self::Reload => {
@@ -84,17 +81,12 @@ async fn rollback<B>(body: B) -> Result<Rollback, String>
 where
     B: Body<Error: Into<BoxError>>,
 {
-    let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect());
-    let body = match body.await {
-        Ok(Ok(body)) => body.aggregate(),
-        Ok(Err(_)) => return Err(format!("the body cannot be read, or has more than {BODY_BYTES_MAX} bytes")),
-        Err(_) => return Err(format!("the body did not come within {BODY_TIMEOUT:?}")),
-    };
-    if !body.has_remaining() {
+    let body = body::read(body, BODY_BYTES_MAX).await?;
+    if body.is_empty() {
         return Ok(Rollback::default());
     }
     let expected = r#"expected is `{"generation": 7}`, or no body for the one before"#;
-    serde_json::from_reader(body.reader()).map_err(|error| format!("the body is not understood: {error}; {expected}"))
+    serde_json::from_slice(&body).map_err(|error| format!("the body is not understood: {error}; {expected}"))
 }
 
 fn status(error: &ReloadError) -> StatusCode {
@@ -110,4 +102,3 @@ fn refused(status: StatusCode, why: &str) -> Response<Answer> {
 }
 
 const BODY_BYTES_MAX: usize = 4 << 10;
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,13 +2,12 @@
 
 use http::header::{ALLOW, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
 
 use super::body::{self, Body};
 use super::control::Control;
 use super::guard::{self, Exposure};
-use super::{AdminState, StatusBody, decisions};
+use super::{AdminState, StatusBody, console, decisions};
 use crate::log_level;
 use crate::metrics::text;
 
@@ -21,22 +20,27 @@ enum Route {
     Metrics,
     Decisions,
     LogLevel,
+    Console,
+    Try,
 }
 
-const ROUTES: [(&str, Route); 6] = [
+const ROUTES: [(&str, Route); 8] = [
+    ("/", Route::Console),
     ("/livez", Route::Livez),
     ("/readyz", Route::Readyz),
     ("/status", Route::Status),
     ("/metrics", Route::Metrics),
     ("/decisions", Route::Decisions),
     ("/log-level", Route::LogLevel),
+    ("/try", Route::Try),
 ];
 
 impl Route {
     /// The methods that it takes, as `Allow` says them.
     const fn methods(self) -> &'static str {
         match self {
-            Self::Livez | Self::Readyz | Self::Status | Self::Metrics | Self::Decisions => "GET, HEAD",
+            Self::Console | Self::Livez | Self::Readyz | Self::Status | Self::Metrics | Self::Decisions => "GET, HEAD",
+            Self::Try => "POST",
             Self::LogLevel => "GET, HEAD, PUT",
         }
     }
@@ -68,6 +72,11 @@ impl AdminState {
             return response;
         }
         match route {
+            Route::Console => console::page(),
+            Route::Try => match guard::check_post(request.headers()) {
+                Ok(()) => self.sources.trials.respond(request.into_body()).await,
+                Err((status, why)) => body::refusal(status, why),
+            },
             Route::Livez => body::text(StatusCode::OK, "ok\n".to_owned()),
             Route::Readyz => self.readyz(request.uri().query()),
             Route::Status => self.status(),
@@ -130,12 +139,10 @@ where
     B: hyper::body::Body + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let given = tokio::time::timeout(BODY_TIMEOUT, Limited::new(given, log_level::FILTER_BYTES_MAX).collect()).await;
-    let Ok(Ok(given)) = given else {
+    let Ok(given) = body::read(given, log_level::FILTER_BYTES_MAX).await else {
         let why = format!("the body is the filter alone, with at most {} bytes", log_level::FILTER_BYTES_MAX);
         return body::refusal(StatusCode::PAYLOAD_TOO_LARGE, why);
     };
-    let given = given.to_bytes();
     let Ok(filter) = std::str::from_utf8(&given) else {
         return body::refusal(StatusCode::BAD_REQUEST, "the body is not text");
     };
@@ -148,6 +155,3 @@ where
         Err(error @ log_level::NotChanged::NoLog) => body::refusal(StatusCode::NOT_FOUND, error.to_string()),
     }
 }
-
-/// How long a body may take to come.
-const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);

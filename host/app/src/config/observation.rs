@@ -107,14 +107,11 @@ fn target(file: &Field<'_>) -> Option<DecisionLogTarget> {
 }
 
 fn mask(log: &Section<'_>) -> Option<Mask> {
-    let key = log.optional("maskKey");
-    let key = match &key {
-        Some(field) => Some(field.secret()?.0),
-        None => None,
-    };
-    let Some(field) = log.optional("mask") else { return Some(Mask::default()) };
+    let (key_field, field) = (log.optional("maskKey"), log.optional("mask"));
+    let key = key_field.as_ref().and_then(Field::secret).map(|(key, _)| key);
+    let mut whole = key.is_some() || key_field.is_none();
+    let Some(field) = field else { return whole.then(Mask::default) };
     let mut rules = Vec::new();
-    let mut whole = true;
     for (name, value) in field.section()?.all() {
         let Some(masked) = MaskedField::ALL.into_iter().find(|masked| masked.as_str() == name) else {
             let known: Vec<_> = MaskedField::ALL.iter().map(|masked| masked.as_str()).collect();
@@ -122,17 +119,17 @@ fn mask(log: &Section<'_>) -> Option<Mask> {
             whole = false;
             continue;
         };
-        match value.text().as_ref().map(|text| text.text.as_str()) {
+        let text = value.text();
+        match text.as_ref().map(|text| text.text.as_str()) {
             Some("hash") => rules.push((masked, MaskedAs::Hashed)),
             Some("remove") => rules.push((masked, MaskedAs::Removed)),
-            Some(_) => {
-                value.problem("is neither `hash` nor `remove`");
-                whole = false;
-            }
-            None => whole = false,
+            Some(_) | None => whole = false,
+        }
+        if let Some(text) = text.filter(|text| !matches!(text.text.as_str(), "hash" | "remove")) {
+            value.problem(format_args!("{} is neither `hash` nor `remove`", text.shown));
         }
     }
-    if key.is_none() && rules.iter().any(|(_, how)| *how == MaskedAs::Hashed) {
+    if key_field.is_none() && rules.iter().any(|(_, how)| *how == MaskedAs::Hashed) {
         field.problem(
             "`hash` needs `decisionLog.maskKey`, a secret of your own (`${VAR}` or `{ $file: … }`): without one, names could be found \
              by trying",

@@ -34,6 +34,11 @@ fn wrong_files_are_refused_with_words_that_help() {
     refused("permission-empty", "permission:\n");
     refused("plugins-folder", "plugins: { directory: ./missing }\n");
     refused("decision-log-folder", "decisionLog: { file: missing/decisions.json }\n");
+    refused(
+        "decision-log-words",
+        "decisionLog: { file: '-', onFull: wait, queueLines: 0, mask: { user: sha256, groups: [remove], bogus: hash }, maskKey: '${WORD}' }\n",
+    );
+    refused("decision-log-no-key", "decisionLog: { file: '-', mask: { user: hash, groups: remove } }\n");
     refused("admin-open", "admin: 0.0.0.0:7008\n");
     refused("admin-open-tls", "admin: { listen: '[::]:7008', tls: { certFile: cert.pem, keyFile: key.pem } }\n");
     refused("telemetry", "telemetry: { otlp: { endpoint: 'ftp://x', sampleRatio: 2, traces: 1, interval: 5 } }\n");

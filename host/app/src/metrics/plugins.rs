@@ -7,10 +7,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use witgate_core::{CallMeter, Generation, PluginName};
+use witgate_core::{CallMeter, Generation, PluginName, PolicyMode, QuarantineStanding, ShadowCounts};
+use witgate_plugin::PluginKind;
 
 use super::gate::{counter, histogram};
 use super::{Family, Kind, Label, Sample, Value};
+use crate::plugins::call_facts::CallFacts;
 
 /// The meters of all plug-ins that serve, and of those that served last.
 #[derive(Default)]
@@ -31,6 +33,11 @@ pub(crate) struct PluginMeter {
     /// The generation that first served it as it is.
     pub(crate) generation: Generation,
     pub(crate) meter: Arc<CallMeter>,
+    pub(crate) kind: PluginKind,
+    /// Whether its answer counts; policies only.
+    pub(crate) mode: Option<PolicyMode>,
+    /// Its quarantine, and what it would have changed where it is a shadow policy.
+    pub(crate) calls: CallFacts,
 }
 
 impl PluginMeters {
@@ -68,7 +75,19 @@ impl PluginMeters {
             samples: meters().filter_map(|plugin| histogram(of(&plugin.meter), plugin.labels())).collect(),
         };
         let memory = meters().filter(|plugin| plugin.meter.memory_bytes_peak() > 0);
-        vec![
+        let serving = state.serving.iter().map(|plugin| {
+            let [name, generation] = plugin.labels();
+            let labels =
+                [name, generation, ("kind", plugin.kind.as_str().into()), ("mode", mode_word(plugin.mode).into())];
+            Sample::new(labels, Value::Count(1))
+        });
+        let mut families = vec![
+            Family {
+                name: "witgate_plugin_info",
+                help: "The plug-ins that serve, each with the generation that first served it as it is; always 1.",
+                kind: Kind::Gauge,
+                samples: serving.collect(),
+            },
             counter("witgate_plugin_calls", "Calls of plug-ins about requests, by what came of them.", calls),
             timed(
                 "witgate_plugin_call_duration_seconds",
@@ -88,7 +107,67 @@ impl PluginMeters {
                     .map(|plugin| Sample::new(plugin.labels(), Value::Count(plugin.meter.memory_bytes_peak())))
                     .collect(),
             },
-        ]
+        ];
+        families.extend(quarantine(meters()));
+        families.push(shadow(meters()));
+        families
+    }
+}
+
+/// Told of plug-ins that ever were in quarantine alone: for all others the answer is zero.
+fn quarantine<'a>(meters: impl Iterator<Item = &'a PluginMeter>) -> [Family; 2] {
+    let (mut callers, mut begun) = (Vec::new(), Vec::new());
+    for plugin in meters {
+        let Some(standing) = plugin.calls.quarantine().filter(|standing| standing.begun > 0) else { continue };
+        let QuarantineStanding { callers: paused, pause_ms: _, begun: begun_count, refused: _ } = standing;
+        callers.push(Sample::new(plugin.labels(), Value::Count(paused as u64)));
+        begun.push(Sample::new(plugin.labels(), Value::Count(begun_count)));
+    }
+    [
+        Family {
+            name: "witgate_plugin_quarantined_callers",
+            help: "Callers for whom a plug-in is not called just now, because it kept failing for them.",
+            kind: Kind::Gauge,
+            samples: callers,
+        },
+        counter(
+            "witgate_plugin_quarantines",
+            "How often a plug-in was no longer called for a caller; the calls that were refused are outcome \"quarantined\".",
+            begun,
+        ),
+    ]
+}
+
+fn shadow<'a>(meters: impl Iterator<Item = &'a PluginMeter>) -> Family {
+    let mut samples = Vec::new();
+    for plugin in meters {
+        let Some(ShadowCounts { agreed, would_deny, would_allow, failed, dropped }) = plugin.calls.shadow() else {
+            continue;
+        };
+        let outcomes = [
+            ("agreed", agreed),
+            ("would-deny", would_deny),
+            ("would-allow", would_allow),
+            ("failed", failed),
+            ("dropped", dropped),
+        ];
+        samples.extend(outcomes.map(|(outcome, count)| {
+            let [name, generation] = plugin.labels();
+            Sample::new([name, generation, ("outcome", outcome.into())], Value::Count(count))
+        }));
+    }
+    counter(
+        "witgate_plugin_shadow_decisions",
+        "Decisions that a shadow policy was asked about, by what enforcing it would have changed.",
+        samples,
+    )
+}
+
+const fn mode_word(mode: Option<PolicyMode>) -> &'static str {
+    match mode {
+        Some(PolicyMode::Enforce) => "enforce",
+        Some(PolicyMode::Shadow) => "shadow",
+        None => "",
     }
 }
 
@@ -110,6 +189,9 @@ mod tests {
             name: PluginName::try_from(name).unwrap(),
             generation: Generation(generation),
             meter: Arc::default(),
+            kind: PluginKind::Policy,
+            mode: Some(PolicyMode::Enforce),
+            calls: CallFacts::default(),
         };
         meter.meter.needed_memory(1);
         meter
@@ -126,7 +208,7 @@ mod tests {
         }
         let generations = || {
             let families = meters.families();
-            let memory = families.last().unwrap();
+            let memory = families.iter().find(|family| family.name == "witgate_plugin_memory_peak_bytes").unwrap();
             let told = memory.samples.iter().map(|sample| match sample.labels.as_slice() {
                 [(_, name), (_, generation)] => format!("{name} {generation}"),
                 other => panic!("{other:?}"),
