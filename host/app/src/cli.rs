@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::check::Undelivered;
 use crate::config::{Config, ConfigErrors};
-use crate::{check, demo, kubeconfig, log_level, probe, serve};
+use crate::{author, check, demo, kubeconfig, log_level, probe, serve};
 
 /// A gate in front of Kubernetes API servers.
 ///
@@ -41,6 +41,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Kubeconfig(kubeconfig::KubeconfigArgs),
     Probe(probe::ProbeArgs),
+    Plugin(author::PluginArgs),
 }
 
 #[derive(Debug, Args)]
@@ -84,7 +85,7 @@ impl Cli {
     pub(crate) fn run(self) -> ExitCode {
         let level = match &self.command {
             Command::Serve(_) | Command::Demo(_) => "info",
-            Command::Check(_) | Command::Kubeconfig(_) | Command::Probe(_) => "warn",
+            Command::Check(_) | Command::Kubeconfig(_) | Command::Probe(_) | Command::Plugin(_) => "warn",
         };
         if let Err(error) = self.log.start(level) {
             eprintln!("error: {error:#}");
@@ -114,6 +115,7 @@ impl Command {
             Self::Demo(args) => runtime()?.block_on(demo::run(args))?,
             Self::Kubeconfig(args) => kubeconfig::run(args)?,
             Self::Probe(args) => return small_runtime()?.block_on(probe::run(args)),
+            Self::Plugin(args) => return args.run(),
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -188,6 +190,7 @@ Examples:
   witgate serve --config witgate.yaml           serve until SIGTERM
   witgate kubeconfig --config witgate.yaml      a kubeconfig whose contexts lead through the gate
   witgate probe readyz                          does the gate on this machine serve?
+  witgate plugin --help                         tools for who writes policies and strategies
 
 A smallest configuration (witgate.yaml):
   listen: 127.0.0.1:7007

@@ -21,7 +21,7 @@ mod observation;
 mod oci;
 mod report;
 mod section;
-mod suggestion;
+pub(crate) mod suggestion;
 #[cfg(test)]
 mod tests;
 mod url;

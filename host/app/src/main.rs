@@ -3,6 +3,7 @@
 mod admin;
 mod admin_client;
 mod authentication;
+mod author;
 mod check;
 mod cli;
 mod cluster_health;

@@ -154,15 +154,46 @@ fn inspect_names(
 }
 
 fn is_granted(kind: PluginKind, http: bool, import: &str) -> bool {
-    match Item::parse(import) {
-        Item::Contract { interface, version } => {
-            ContractVersion::serves(version) && kind.capabilities().contains(&interface)
+    match ImportGrant::of(kind, http, import) {
+        ImportGrant::Contract | ImportGrant::InertWasi | ImportGrant::OutboundHttp => true,
+        ImportGrant::NotGranted => false,
+    }
+}
+
+/// What stands behind a name that a component imports.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImportGrant {
+    /// The contract gives it to every plug-in of this kind.
+    Contract,
+    /// WASI that is there and leads nowhere: no arguments, variables, files or sockets.
+    InertWasi,
+    /// HTTP, because the sidecar lists `outboundHosts`.
+    OutboundHttp,
+    /// Nothing: the plug-in is refused.
+    NotGranted,
+}
+
+impl ImportGrant {
+    /// What a plug-in of this kind finds behind `import`; `goes_out` is whether its sidecar lists `outboundHosts`.
+    pub fn of(kind: PluginKind, goes_out: bool, import: &str) -> Self {
+        match Item::parse(import) {
+            Item::Contract { interface, version }
+                if ContractVersion::serves(version) && kind.capabilities().contains(&interface) =>
+            {
+                Self::Contract
+            }
+            Item::Wasi { interface, version } if version.starts_with("0.2.") => {
+                if wasi::INTERFACES.contains(&interface) {
+                    Self::InertWasi
+                } else if goes_out && kind == PluginKind::Strategy && http::INTERFACES.contains(&interface) {
+                    Self::OutboundHttp
+                } else {
+                    Self::NotGranted
+                }
+            }
+            Item::Contract { .. } | Item::Wasi { .. } | Item::Other => Self::NotGranted,
         }
-        Item::Wasi { interface, version } => {
-            let is_there = wasi::INTERFACES.contains(&interface) || (http && http::INTERFACES.contains(&interface));
-            version.starts_with("0.2.") && is_there
-        }
-        Item::Other => false,
     }
 }
 

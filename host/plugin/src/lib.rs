@@ -44,7 +44,7 @@ pub use capability::http::address::{AddressRange, InvalidAddressRange};
 pub use capability::http::allow_list::{InvalidAuthorities, InvalidOrigin, OutboundHost};
 pub use compiled_cache::CacheDirectoryError;
 pub use compiled_code::CompilationCounts;
-pub use contract::PluginKind;
+pub use contract::{ImportGrant, PluginKind};
 pub use flatten::{FlattenError, flatten};
 pub use host::{Host, HostConfig, HostError, Snapshots};
 pub use limits::{InvalidLimit, LimitNumbers, Limits};

@@ -1,7 +1,7 @@
 //! "did you mean": the known word that an unknown one is closest to.
 
 /// The word of `known` that is at most two edits, and less than half of its length, away from `given`.
-pub(super) fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn closest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     // Nothing that long is a typing error, and the distance costs the product of the lengths.
     if given.len() > 64 {
         return None;

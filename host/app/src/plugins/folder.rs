@@ -187,6 +187,34 @@ pub(crate) fn scan(directory: &Path, trusted_keys: &TrustedKeys) -> Result<Folde
     Ok(contents)
 }
 
+/// One component and its sidecar, read as [`scan`] reads those of a folder, wherever they stand.
+///
+/// # Errors
+/// When the file's name is not a plug-in's, or it or its sidecar cannot be read.
+pub(crate) fn single(path: &Path) -> Result<(PluginName, FolderContents), Problem> {
+    let refuse = |path: &Path, fault: &dyn std::fmt::Display| Problem::of_folder(format!("{} {fault}", path.display()));
+    let file_name = path.file_name().unwrap_or_default();
+    if Role::of(file_name) != Some(Role::Component) {
+        return Err(refuse(path, &"is not a plug-in: its name must end with `.wasm`"));
+    }
+    let name = plugin_name(file_name).map_err(|fault| Problem::of_folder(format!("{}: {fault}", path.display())))?;
+    let refuse_read = |path: &Path, fault: ReadError| refuse(path, &format_args!("{:#}", anyhow::Error::new(fault)));
+    let mut contents = FolderContents::default();
+    let bytes = read_bounded(path, COMPONENT_BYTES_MAX).map_err(|fault| refuse_read(path, fault))?;
+    let component = ComponentFile { path: path.to_owned(), digest: Digest::of(&bytes), reference: None };
+    contents.components.insert(name.clone(), component);
+    let sidecar = path.with_extension("yaml");
+    match read_bounded(&sidecar, SIDECAR_BYTES_MAX) {
+        Ok(text) => {
+            let text = String::from_utf8(text).map_err(|_| refuse_read(&sidecar, ReadError::NotText))?;
+            contents.sidecars.insert(name.clone(), SidecarFile { path: sidecar, text: text.into() });
+        }
+        Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(fault) => return Err(refuse_read(&sidecar, fault)),
+    }
+    Ok((name, contents))
+}
+
 impl FolderContents {
     fn refuse(&mut self, name: &PluginName, path: &Path, fault: ReadError) {
         let text = format!("{} {:#}", path.display(), anyhow::Error::new(fault));
@@ -252,7 +280,8 @@ enum Role {
 impl Role {
     fn of(file_name: &OsStr) -> Option<Self> {
         let bytes = file_name.as_encoded_bytes();
-        if bytes.starts_with(b".") {
+        // `NAME.test.yaml` are an author's cases for a policy, which may stand beside it.
+        if bytes.starts_with(b".") || bytes.ends_with(b".test.yaml") {
             return None;
         }
         [
@@ -360,6 +389,7 @@ mod tests {
             "b.wasm",
             "b.yaml",
             "alone.yaml",
+            "a.test.yaml",
             "notes.yml",
             ".a.wasm.swp",
             ".hidden.wasm",

@@ -49,6 +49,9 @@ fn queries() -> impl Iterator<Item = PolicyQuery> {
     })
 }
 
+/// How many queries [`ask`] asks of who answers.
+pub(crate) const QUERIES: u32 = 2;
+
 /// Who asks: a name that no caller has, as it is no user reference and no service account.
 const USER: &str = "witgate:self-test";
 const CLUSTER: &str = "witgate-self-test";

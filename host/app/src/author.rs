@@ -1,0 +1,45 @@
+//! `witgate plugin`: the tools of whoever writes policies and strategies.
+//!
+//! One file a subcommand. They judge with the code that serves: the folder's reader and the sidecar's, the host's loader, RequestInfo, the
+//! rule. What a tool says of a plug-in is therefore what the gate will do with it. Nothing here is on the path of a request, and
+//! nothing here reaches an API server.
+
+mod anatomy;
+mod inspect;
+mod plugin_file;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+/// Tools for who writes policies and strategies
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct PluginArgs {
+    #[command(subcommand)]
+    command: PluginCommand,
+}
+
+/// What can be done with a plug-in. Each stands in a file of its name.
+#[derive(Debug, Subcommand)]
+enum PluginCommand {
+    Inspect(inspect::InspectArgs),
+}
+
+impl PluginArgs {
+    /// Does what was asked. Starts a runtime where it is needed, so it must be called outside of one.
+    ///
+    /// # Errors
+    /// When it could not be done; that a plug-in is bad or a test fails is an exit code.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            PluginCommand::Inspect(args) => inspect::run(&args),
+        }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  witgate plugin inspect policies/read-only.wasm      would the gate take it? what does it import, how fast is it?
+
+Exit codes: 0 done and good, 1 the plug-in is refused or a test fails, 2 the command line is not understood.";
