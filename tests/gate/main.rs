@@ -7,6 +7,11 @@
 #![expect(clippy::indexing_slicing, reason = "JSON is read by key: what is not there fails the test")]
 
 mod admin;
+mod author_bench;
+mod author_inspect;
+mod author_replay;
+mod author_run;
+mod author_test;
 mod aws;
 mod azure;
 mod callers;

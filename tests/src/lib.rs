@@ -11,6 +11,7 @@
 
 pub mod api_server;
 pub mod artifacts;
+pub mod author_desk;
 pub mod authority;
 pub mod black_hole;
 pub mod body;

@@ -5,8 +5,19 @@
 //! nothing here reaches an API server.
 
 mod anatomy;
+mod bench;
+mod guest_log;
 mod inspect;
+mod judgement;
+mod kubectl;
 mod plugin_file;
+mod policy_set;
+mod question;
+mod replay;
+mod request_line;
+mod run;
+mod strategy_run;
+mod test;
 
 use std::process::ExitCode;
 
@@ -24,6 +35,10 @@ pub(crate) struct PluginArgs {
 #[derive(Debug, Subcommand)]
 enum PluginCommand {
     Inspect(inspect::InspectArgs),
+    Run(Box<run::RunArgs>),
+    Test(test::TestArgs),
+    Bench(Box<bench::BenchArgs>),
+    Replay(replay::ReplayArgs),
 }
 
 impl PluginArgs {
@@ -34,12 +49,20 @@ impl PluginArgs {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             PluginCommand::Inspect(args) => inspect::run(&args),
+            PluginCommand::Run(args) => run::run(&args),
+            PluginCommand::Test(args) => test::run(&args),
+            PluginCommand::Bench(args) => bench::run(&args),
+            PluginCommand::Replay(args) => replay::run(&args),
         }
     }
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  witgate plugin inspect policies/read-only.wasm      would the gate take it? what does it import, how fast is it?
+  witgate plugin inspect policies/read-only.wasm                       would the gate take it? what is in it?
+  witgate plugin run policies/ --user jane --kubectl 'get pods -n x'   what is decided, and why?
+  witgate plugin test                                                  do all cases of *.test.yaml hold?
+  witgate plugin bench read-only.wasm --save before                    how fast is it? later: --baseline before
+  witgate plugin replay --log decisions.jsonl --candidate policies/    which recorded decisions would change?
 
 Exit codes: 0 done and good, 1 the plug-in is refused or a test fails, 2 the command line is not understood.";

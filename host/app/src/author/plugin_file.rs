@@ -1,13 +1,16 @@
 //! One `NAME.wasm` with its sidecar, loaded as the gate loads those of its folder.
 //!
-//! The reading, the sidecar, the loader and the self-test are the gate's own. What is different is where the file may stand.
+//! The reading, the sidecar, the loader and the self-test are the gate's own. What is different is where the file may
+//! stand, and that the settings may be others than the sidecar's.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use serde_json::Value;
 use witgate_core::{Digest, Generation, PluginName};
 use witgate_plugin::{Host, HostConfig};
 
@@ -65,6 +68,85 @@ impl PluginFile {
             components.remove(&name).ok_or_else(|| Problem::of_folder(format!("{} cannot be read", path.display())))?;
         let sidecar = sidecars.remove(&name);
         Ok(Self { name, component, sidecar })
+    }
+
+    /// Every plug-in of `directory`, as the gate finds them there.
+    ///
+    /// # Errors
+    /// With everything that would keep the gate from serving the folder.
+    pub(crate) fn read_folder(directory: &Path) -> anyhow::Result<Vec<Self>> {
+        let FolderContents { components, mut sidecars, problems, .. } =
+            folder::scan(directory, &crate::trusted_keys::TrustedKeys::default())?;
+        if let Some(problem) = problems.into_iter().next() {
+            return Err(problem.into());
+        }
+        let files = components.into_iter().map(|(name, component)| {
+            let sidecar = sidecars.remove(&name);
+            Self { name, component, sidecar }
+        });
+        Ok(files.collect())
+    }
+
+    /// With these settings instead of the sidecar's; the rest of the sidecar holds.
+    ///
+    /// # Errors
+    /// When the sidecar is not YAML.
+    pub(crate) fn with_settings(self, settings: Value) -> anyhow::Result<Self> {
+        self.with_key("settings", settings)
+    }
+
+    /// With this key of the sidecar instead of what it says.
+    ///
+    /// # Errors
+    /// When the sidecar is not YAML.
+    pub(crate) fn with_key(self, key: &str, value: Value) -> anyhow::Result<Self> {
+        let (path, mut document) = match &self.sidecar {
+            None => (self.component.path.with_extension("yaml"), Value::Null),
+            Some(SidecarFile { path, text }) => {
+                // A snippet of the file could show a secret.
+                let options = serde_saphyr::options! { with_snippet: false };
+                let document = serde_saphyr::from_str_with_options(text, options)
+                    .with_context(|| format!("{}: not the YAML of a sidecar", path.display()))?;
+                (path.clone(), document)
+            }
+        };
+        if document.is_null() {
+            document = Value::Object(serde_json::Map::new());
+        }
+        if let Value::Object(keys) = &mut document {
+            keys.insert(key.to_owned(), value);
+        }
+        // JSON is YAML. What is wrong with the rest is told when it is loaded, in the gate's words.
+        let sidecar = Some(SidecarFile { path, text: document.to_string().into() });
+        Ok(Self { sidecar, ..self })
+    }
+
+    /// With a deadline of at least a second: where thousands are asked on a machine that does other things too, lateness says
+    /// nothing of the plug-in.
+    ///
+    /// # Errors
+    /// When the sidecar is not YAML.
+    pub(crate) fn with_patience(self) -> anyhow::Result<Self> {
+        let Ok(sidecar) = self.parsed_sidecar() else { return Ok(self) }; // refused when it is loaded
+        if sidecar.limits.deadline >= PATIENCE {
+            return Ok(self);
+        }
+        let mut limits = match &self.sidecar {
+            None => Value::Null,
+            Some(SidecarFile { text, .. }) => {
+                let options = serde_saphyr::options! { with_snippet: false };
+                let mut document: Value = serde_saphyr::from_str_with_options(text, options)?;
+                document.get_mut("limits").map(Value::take).unwrap_or_default()
+            }
+        };
+        if !limits.is_object() {
+            limits = Value::Object(serde_json::Map::new());
+        }
+        if let Value::Object(keys) = &mut limits {
+            let milliseconds = u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX);
+            keys.insert("deadlineMs".to_owned(), milliseconds.into());
+        }
+        self.with_key("limits", limits)
     }
 
     /// Loads it as the gate would, the self-test included.
@@ -138,3 +220,6 @@ impl PluginFile {
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot be started")
 }
+
+/// The deadline of [`PluginFile::with_patience`].
+const PATIENCE: Duration = Duration::from_secs(1);
