@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use witgate_tests::api_server::ApiServer;
 use witgate_tests::artifacts::repository;
 use witgate_tests::cluster::Cluster;
+use witgate_tests::contract_page;
 use witgate_tests::gate::Gate;
 use witgate_tests::plugin_folder::Plugin;
 use witgate_tests::secrets::secret;
@@ -104,4 +105,11 @@ fn golden(name: &str) -> Vec<u8> {
 
 fn contract<'a>(status: &'a Value, name: &str) -> &'a Value {
     &status["plugins"].as_array().unwrap().iter().find(|plugin| plugin["name"] == name).unwrap()["contract"]
+}
+
+/// The page about the contract says what the contract says.
+#[test]
+fn the_contract_s_page_is_up_to_date() {
+    let page = std::fs::read_to_string(contract_page::path()).unwrap_or_default();
+    assert!(page == contract_page::text(), "docs/contract.md is stale: run `cargo xtask contract`");
 }

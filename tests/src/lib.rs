@@ -22,6 +22,7 @@ pub mod client;
 pub mod cluster;
 pub mod concierge;
 pub mod connect_proxy;
+pub mod contract_page;
 pub mod fake_entra;
 pub mod fake_sts;
 pub mod gate;

@@ -46,6 +46,8 @@ enum Task {
         #[command(subcommand)]
         subject: Option<Bench>,
     },
+    /// Writes docs/contract.md from the comments in wit/
+    Contract,
     /// Fails where a file is not formatted
     Fmt,
     /// Fails on any lint, in the workspace and in the guests
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
         Task::Bench { subject: None } => tasks::bench_calls(&[]),
         Task::Bench { subject: Some(Bench::Calls { folders }) } => tasks::bench_calls(&folders),
         Task::Bench { subject: Some(Bench::Peers { words }) } => tasks::bench_peers(&words),
+        Task::Contract => tasks::contract(),
         Task::Fmt => tasks::fmt(),
         Task::Clippy => tasks::clippy(),
         Task::Doc => tasks::doc(),

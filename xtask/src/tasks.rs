@@ -67,6 +67,14 @@ pub(crate) fn bench_peers(words: &[String]) -> anyhow::Result<()> {
         .args(words))
 }
 
+/// `cargo xtask contract`.
+pub(crate) fn contract() -> anyhow::Result<()> {
+    // As the tests are built: what reads WIT is compiled for them anyway.
+    run(cargo("build").args(["--workspace", "--all-targets"]))?;
+    let target = target_directory(&env::current_exe()?, &repository());
+    run(&mut Command::new(target.join("debug/examples/contract")))
+}
+
 /// `cargo xtask fmt`.
 pub(crate) fn fmt() -> anyhow::Result<()> {
     run(cargo("fmt").args(["--all", "--check"]))?;

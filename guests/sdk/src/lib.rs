@@ -32,15 +32,18 @@
 //! callers is one of [`v0_2`]; nothing else there differs.
 
 mod bindings;
+pub mod calendar;
 pub mod clock;
 pub mod condition;
 mod decision;
 pub mod http;
 pub mod log;
 mod panic;
+pub mod pattern;
 mod plugin;
 mod policy;
 pub mod secrets;
+pub mod selector;
 mod settings;
 mod strategy;
 #[cfg(not(target_family = "wasm"))]
@@ -57,6 +60,11 @@ pub use bindings::policy::witgate::auth::types::{
 pub use policy::Policy;
 pub use settings::NoSettings;
 pub use strategy::{RequestAuth, Strategy};
+
+/// The examples of `guests/README.md`, which are compiled and run with this crate's.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
 
 /// What the export macros lean on; not for use by hand.
 #[doc(hidden)]

@@ -24,8 +24,42 @@ pub trait Policy: Sized + Send + Sync + 'static {
 /// Makes the crate a policy component: exports this type, which implements [`Policy`].
 ///
 /// Once in a crate. On targets other than WebAssembly it does nothing but check the type.
+///
+/// A policy without settings may be a function alone, said with `fn`:
+///
+/// ```
+/// use witgate_sdk::{Decision, PolicyQuery, UserInfo};
+///
+/// fn nothing_in_old(query: &PolicyQuery, _user: Option<&UserInfo>) -> Decision {
+///     match &query.request {
+///         Some(request) if request.namespace == "old" => Decision::Deny("namespace `old` is closed".to_owned()),
+///         _ => Decision::NoOpinion,
+///     }
+/// }
+///
+/// witgate_sdk::export_policy!(fn nothing_in_old);
+/// ```
 #[macro_export]
 macro_rules! export_policy {
+    (fn $handle:path) => {
+        const _: () = {
+            struct Function;
+
+            impl $crate::Policy for Function {
+                type Settings = $crate::NoSettings;
+
+                fn configure(_settings: $crate::NoSettings) -> Result<Self, Vec<String>> {
+                    Ok(Self)
+                }
+
+                fn handle(&self, query: &$crate::PolicyQuery, user: Option<&$crate::UserInfo>) -> $crate::Decision {
+                    $handle(query, user)
+                }
+            }
+
+            $crate::export_policy!(Function);
+        };
+    };
     ($policy:ty) => {
         #[cfg(not(target_family = "wasm"))]
         const _: () = {

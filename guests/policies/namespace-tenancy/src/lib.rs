@@ -16,7 +16,6 @@
 //!
 //! It only opens: what no tenant's rule names is left to other policies, and silence denies.
 
-mod pattern;
 mod settings;
 
 use settings::{Settings, Tenant};

@@ -2,8 +2,7 @@
 
 use serde::Deserialize;
 use witgate_sdk::ActionClass;
-
-use crate::pattern::Patterns;
+use witgate_sdk::pattern::Patterns;
 
 /// The sidecar's `settings`.
 #[derive(Debug, Deserialize)]

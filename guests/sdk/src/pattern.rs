@@ -1,29 +1,39 @@
-//! Texts with wildcards: `*` stands for any run of characters, the empty one included.
+//! Texts with wildcards, as the ready policies' settings have them: `*` stands for any run of characters, the empty one included.
+//!
+//! ```
+//! use witgate_sdk::pattern::Patterns;
+//!
+//! let namespaces = Patterns::new(["team-a".to_owned(), "team-a-*".to_owned()]);
+//! assert!(namespaces.matches("team-a-dev") && !namespaces.matches("team-ab"));
+//! ```
 
 /// Patterns of which one must match. None matches nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Patterns(Vec<Pattern>);
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Patterns(Vec<Pattern>);
 
 impl Patterns {
-    pub(crate) fn new(patterns: Vec<String>) -> Self {
+    /// These patterns; compared with case.
+    pub fn new(patterns: impl IntoIterator<Item = String>) -> Self {
         Self(patterns.into_iter().map(Pattern).collect())
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(crate) fn matches(&self, text: &str) -> bool {
+    /// Whether one of them is the whole text.
+    pub fn matches(&self, text: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches(text))
     }
 
     /// Whether some pattern is `*` alone.
-    pub(crate) fn has_everything(&self) -> bool {
+    pub fn has_everything(&self) -> bool {
         self.0.iter().any(|pattern| pattern.0 == "*")
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 struct Pattern(String);
 
 impl Pattern {
@@ -80,6 +90,6 @@ mod tests {
     }
 
     fn matches(pattern: &str, text: &str) -> bool {
-        Patterns::new(vec![pattern.to_owned()]).matches(text)
+        Patterns::new([pattern.to_owned()]).matches(text)
     }
 }
