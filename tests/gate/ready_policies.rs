@@ -1,13 +1,19 @@
 //! The ready policies with settings of their own, dropped into the folder of a gate that serves.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use witgate_tests::api_server::ApiServer;
 use witgate_tests::client::Client;
 use witgate_tests::gate::Gate;
 use witgate_tests::plugin_folder::Plugin;
-use witgate_tests::waiting::until;
+use witgate_tests::waiting::within;
 
 const POD: &str = "/api/v1/namespaces/dev/pods/p";
+
+/// How long a large component may take to be compiled, and how often somebody looks.
+const LOADED: Duration = Duration::from_secs(180);
+const LOOK: Duration = Duration::from_millis(50);
 
 #[tokio::test]
 async fn backstage_rules_opens_by_conditions() {
@@ -133,7 +139,13 @@ impl Ready {
         let gate = Gate::builder(&api_server).without_allow_all().start().await;
         assert_eq!(gate.client_as("jane").get(POD).await.status(), 403, "an empty folder denies");
         gate.plugins().put(&Plugin::policy(name).sidecar(json!({ "settings": settings })));
-        until("the policy is loaded", || async { has(&gate.status().await, name).then_some(()) }).await;
+        // `cedar` is large: on a busy machine its compilation alone takes longer than anything else that is waited for.
+        let loaded = async {
+            while !has(&gate.status().await, name) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        within(LOADED, "the policy is loaded", loaded).await;
         Self { name, gate, _api_server: api_server }
     }
 
