@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use witgate_guest_toolchain::{GuestBuild, GuestToolchain, Packages, guests_target_directory};
+use witgate_guest_toolchain::{GuestBuild, GuestToolchain, Packages, Profile, guests_target_directory};
 
 fn main() -> ExitCode {
     let Err(error) = embed_guests() else { return ExitCode::SUCCESS };
@@ -37,6 +37,7 @@ fn embed_guests() -> Result<(), Box<dyn Error>> {
             manifest: &repository.join("guests/Cargo.toml"),
             packages: Packages::Under(&repository.join("guests").join(folder)),
             target_directory: &guests_target_directory(&out_dir, &repository),
+            profile: Profile::Release,
         })?;
         guests.sort_by(|one, other| one.name.cmp(&other.name));
         let mut code = format!(

@@ -5,17 +5,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use wasmparser::{Parser, Payload};
-use witgate_guest_toolchain::{GuestBuild, GuestToolchain, Packages, guests_target_directory, target_directory};
+use witgate_guest_project::imports::imports;
+use witgate_guest_toolchain::{
+    GuestBuild, GuestToolchain, Packages, Profile, guests_target_directory, target_directory,
+};
 
+use crate::examples;
 use crate::tasks::repository;
 
 /// `cargo xtask guests`.
 pub(crate) fn build_and_show() -> anyhow::Result<()> {
-    let guests = build()?;
+    show(&build()?)
+}
+
+/// Prints a table of them.
+pub(crate) fn show(guests: &[Guest]) -> anyhow::Result<()> {
     let width = guests.iter().map(|guest| guest.path().len()).max().unwrap_or_default();
     println!("{:width$}  {:>9}  imports", "component", "bytes");
-    for guest in &guests {
+    for guest in guests {
         println!("{:width$}  {:>9}  {}", guest.path(), guest.bytes, guest.imports.join(", "));
     }
     println!("{} components in {}", guests.len(), output_directory()?.display());
@@ -24,10 +31,10 @@ pub(crate) fn build_and_show() -> anyhow::Result<()> {
 
 /// A component in its place.
 pub(crate) struct Guest {
-    kind: String,
-    name: String,
-    bytes: usize,
-    imports: Vec<String>,
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) bytes: usize,
+    pub(crate) imports: Vec<String>,
 }
 
 impl Guest {
@@ -44,6 +51,7 @@ pub(crate) fn build() -> anyhow::Result<Vec<Guest>> {
         manifest: &repository.join("guests/Cargo.toml"),
         packages: Packages::All,
         target_directory: &guests_target_directory(&env::current_exe()?, &repository),
+        profile: Profile::Release,
     })?;
     let output = output_directory()?;
     let mut guests = Vec::new();
@@ -80,30 +88,8 @@ fn kind(package: &Path, guests: &Path) -> anyhow::Result<String> {
     Ok(first.as_os_str().to_string_lossy().into_owned())
 }
 
-/// The names that the component imports, without those of the components and modules inside it.
-fn imports(component: &[u8]) -> anyhow::Result<Vec<String>> {
-    let mut depth = 0_usize;
-    let mut names = Vec::new();
-    for payload in Parser::new(0).parse_all(component) {
-        match payload? {
-            Payload::Version { encoding, .. } if depth == 0 && encoding != wasmparser::Encoding::Component => {
-                bail!("it is a core module");
-            }
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentImportSection(section) if depth == 0 => {
-                for import in section {
-                    names.push(import?.name.name.to_owned());
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(names)
-}
-
 /// Written beside it and moved: a gate may be watching this folder. An equal file is left as it is.
-fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if fs::read(path).is_ok_and(|known| known == bytes) {
         return Ok(());
     }
@@ -113,13 +99,14 @@ fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write `{}`", path.display()))
 }
 
-/// Guests that were renamed or removed must not go on being loaded.
+/// Guests that were renamed or removed must not go on being loaded. Those of other languages are [`examples`](crate::examples)'.
 fn remove_stale(output: &Path, guests: &[Guest]) -> anyhow::Result<()> {
     for kind in KINDS {
         let Ok(entries) = fs::read_dir(output.join(kind)) else { continue };
         for entry in entries {
             let path = entry?.path();
             let stale = path.extension().is_some_and(|extension| extension == "wasm")
+                && !examples::is_one(&path)
                 && !guests.iter().any(|guest| output.join(guest.path()) == path);
             if stale {
                 fs::remove_file(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;

@@ -2,6 +2,7 @@
 //!
 //! Each task sets up what it needs. CI runs nothing but these tasks.
 
+mod examples;
 mod guests;
 mod tasks;
 
@@ -26,6 +27,11 @@ enum Task {
     /// Adds the target wasm32-unknown-unknown through rustup where it is missing, prints each component's size and imports, and
     /// fails where one imports more than its world names.
     Guests,
+    /// Builds the examples in JavaScript, Python and C into target/guests/examples/NAME-LANGUAGE.wasm
+    ///
+    /// Fetches each language's toolchain once, in a pinned version, by npm and pip, into `WITGATE_TEST_CACHE`, or `witgate-tests` in the
+    /// folder for caches. What cannot be had is said and left out.
+    Examples,
     /// Runs every test: the guests' own, then the workspace's
     ///
     /// Words after `--` go to the workspace's `cargo test`, such as `cargo xtask test -- -p witgate-core`; the guests are built all
@@ -81,6 +87,7 @@ enum Bench {
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Guests => guests::build_and_show(),
+        Task::Examples => examples::build_and_show(),
         Task::Test { cargo_test } => tasks::test(&cargo_test),
         Task::Demo { demo } => tasks::demo(&demo),
         Task::Bench { subject: None } => tasks::bench_calls(&[]),

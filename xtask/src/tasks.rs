@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use witgate_guest_toolchain::{guests_target_directory, target_directory};
 
-use crate::guests;
+use crate::{examples, guests};
 
 /// The repository's root.
 pub(crate) fn repository() -> PathBuf {
@@ -47,12 +47,14 @@ pub(crate) fn demo(words: &[String]) -> anyhow::Result<()> {
 /// `cargo xtask bench calls`.
 pub(crate) fn bench_calls(folders: &[PathBuf]) -> anyhow::Result<()> {
     guests::build()?;
+    examples::build()?;
     let policies = guests::output_directory()?.join("policies");
+    let examples = guests::output_directory()?.join("examples");
     // Together with the binary, whose dependencies it shares: they are compiled once.
     let packages = ["--package", "witgate", "--package", "witgate-bench"];
     run(cargo("build").arg("--release").args(packages))?;
     let executable = target_directory(&env::current_exe()?, &repository()).join("release/witgate-bench");
-    run(Command::new(executable).arg(policies).args(folders))
+    run(Command::new(executable).arg(policies).arg(examples).args(folders))
 }
 
 /// `cargo xtask bench peers`.

@@ -6,7 +6,7 @@ use wasmtime::component::{Component, HasSelf, Instance, Lift, Linker, ResourceTa
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
-use witgate_plugin::Start;
+use witgate_plugin::{Start, flatten};
 
 use self::exports::witgate::auth::permission_policy::{Permission, PolicyQuery};
 use self::witgate::auth::types::{ActionClass, RequestAttributes, UserInfo};
@@ -106,9 +106,10 @@ fn engine() -> Result<Engine> {
 
 /// The component with the state that `configure` leaves.
 async fn configured(engine: &Engine, linker: &Linker<Data>, bytes: &[u8], settings: &str) -> Result<Component> {
+    let flat = flatten(bytes).map_err(wasmtime::Error::new)?;
     let mut wizer = Wizer::new();
     wizer.keep_init_func(true);
-    let (context, instrumented) = wizer.instrument_component(bytes)?;
+    let (context, instrumented) = wizer.instrument_component(flat.as_deref().unwrap_or(bytes))?;
     let mut store = store(engine);
     let instance = linker.instantiate_async(&mut store, &Component::from_binary(engine, &instrumented)?).await?;
     let policy = Policy::new(&mut store, &instance)?;

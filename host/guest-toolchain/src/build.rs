@@ -18,6 +18,18 @@ pub struct GuestBuild<'a> {
     /// A target directory that no other kind of build uses; see
     /// [`guests_target_directory`](crate::guests_target_directory).
     pub target_directory: &'a Path,
+    /// For whom it is built.
+    pub profile: Profile,
+}
+
+/// What a build is good for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Profile {
+    /// To serve: cargo's `release`.
+    #[default]
+    Release,
+    /// To be tried at once: cargo's `dev`.
+    Dev,
 }
 
 /// Which packages of a workspace.
@@ -86,13 +98,18 @@ pub enum BuildError {
 }
 
 impl GuestToolchain {
-    /// Builds guests, optimised, and says where the components are. Cargo's progress and messages go to stderr.
+    /// Builds guests and says where the components are. Cargo's progress and messages go to stderr.
     ///
     /// # Errors
     /// When cargo cannot be run or the build fails.
     pub fn build(&self, build: &GuestBuild<'_>) -> Result<Vec<BuiltGuest>, BuildError> {
         let mut command = clean(&self.cargo);
-        command.args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
+        command.args(["build", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
+        match build.profile {
+            Profile::Release => drop(command.arg("--release")),
+            // Incremental compilation is what makes it fast, whatever the environment says.
+            Profile::Dev => drop(command.env("CARGO_INCREMENTAL", "1")),
+        }
         command.arg("--manifest-path").arg(build.manifest);
         command.arg("--target-dir").arg(build.target_directory);
         match build.packages {

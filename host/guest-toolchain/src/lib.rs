@@ -11,6 +11,6 @@ mod build;
 mod target_directory;
 mod toolchain;
 
-pub use build::{BuildError, BuiltGuest, GuestBuild, Packages};
+pub use build::{BuildError, BuiltGuest, GuestBuild, Packages, Profile};
 pub use target_directory::{guests_target_directory, target_directory};
 pub use toolchain::{GuestToolchain, ToolchainError};
