@@ -51,10 +51,7 @@ async fn an_import_without_a_grant_is_named() {
     assert!(ended.stdout.contains("wasi:http/outgoing-handler@0.2.12          NOT GRANTED"), "{}", ended.stdout);
     assert!(ended.stdout.trim_end().ends_with("The gate would refuse it."), "{}", ended.stdout);
 
-    let desk = desk.sidecar(
-        "fetch",
-        &json!({ "outboundHosts": ["https://sts.example"], "settings": { "url": "https://sts.example/" } }),
-    );
+    let desk = desk.sidecar("fetch", &json!({ "outboundHosts": ["https://sts.example"] }));
     let inspection = json_of(&desk, "fetch.wasm", 0).await;
     let imports = inspection["imports"].as_array().unwrap();
     let http = imports.iter().find(|import| import["name"] == "wasi:http/outgoing-handler@0.2.12").unwrap();

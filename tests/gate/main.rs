@@ -20,6 +20,7 @@ mod clusters_route;
 mod configuration_reload;
 mod console;
 mod contract_versions;
+mod cookbook;
 mod credential_cache;
 mod credentials;
 mod decision_cache;

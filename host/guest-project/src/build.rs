@@ -102,7 +102,7 @@ impl Project {
         let manifest = self.directory.join("Cargo.toml");
         let built = toolchain.build(&GuestBuild {
             manifest: &manifest,
-            packages: Packages::Under(&self.directory),
+            packages: Packages::Under(&[&self.directory]),
             target_directory: &self.directory.join("target"),
             profile: build.profile,
         })?;

@@ -37,8 +37,8 @@ pub enum Profile {
 pub enum Packages<'a> {
     /// Every member, with its examples.
     All,
-    /// The members whose folder lies in this one.
-    Under(&'a Path),
+    /// The members whose folder lies in one of these; there must be some in each.
+    Under(&'a [&'a Path]),
 }
 
 /// One component that was built.
@@ -116,10 +116,12 @@ impl GuestToolchain {
             Packages::All => {
                 command.args(["--workspace", "--lib", "--examples"]);
             }
-            Packages::Under(directory) => {
+            Packages::Under(directories) => {
                 command.arg("--lib");
-                for package in self.packages_under(build.manifest, directory)? {
-                    command.arg("--package").arg(package);
+                for directory in directories {
+                    for package in self.packages_under(build.manifest, directory)? {
+                        command.arg("--package").arg(package);
+                    }
                 }
             }
         }
