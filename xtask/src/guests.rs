@@ -99,7 +99,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write `{}`", path.display()))
 }
 
-/// Guests that were renamed or removed must not go on being loaded. Those of other languages are [`examples`](crate::examples)'.
+/// Guests that were renamed or removed must not go on being loaded. Those of other languages are [`crate::examples`]'.
 fn remove_stale(output: &Path, guests: &[Guest]) -> anyhow::Result<()> {
     for kind in KINDS {
         let Ok(entries) = fs::read_dir(output.join(kind)) else { continue };
