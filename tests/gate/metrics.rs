@@ -271,15 +271,26 @@ async fn the_text_does_not_grow_with_reloads_or_names() {
 
     let counts: Vec<_> = told.iter().map(|metrics| metrics.samples_count()).collect();
     assert_eq!(counts[11], counts[13], "{counts:?}");
-    let last = told.pop().unwrap();
+    // Component and sidecar are two files: on a busy machine they may be two generations.
+    let generation = gate.status().await["generation"].as_u64().unwrap();
+    assert!(generation >= 15, "{generation}");
+    let counted = until("all reloads are counted", || async {
+        let metrics = gate.metrics().await;
+        (metrics.by("witgate_reloads_total", &["result"])["published"] == generation).then_some(metrics)
+    });
+    let last = counted.await;
     assert_eq!(last.values_of("cluster"), ["", "one"].into());
-    assert_eq!(last.sum("witgate_generation", &[]), 15);
-    assert_eq!(last.by("witgate_reloads_total", &["result"])["published"], 15);
+    assert_eq!(last.sum("witgate_generation", &[]), generation);
     assert_eq!(last.by("witgate_reloads_total", &["cause", "result"])["start published"], 1);
     let phases = last.by("witgate_reload_phase_duration_seconds_count", &["phase"]);
-    assert_eq!((phases["scan"], phases["load"], phases["build"]), (15, 15, 15), "{phases:?}");
+    for phase in ["scan", "load", "build"] {
+        assert!(phases[phase] >= generation, "{phases:?}");
+    }
     assert_eq!((last.sum("witgate_plugins_refused", &[]), last.sum("witgate_plugins_pinned", &[])), (0, 0));
-    assert_eq!(last.sum("witgate_plugin_info", &[("plugin", "no-opinion"), ("generation", "15")]), 1);
+    assert_eq!(
+        last.sum("witgate_plugin_info", &[("plugin", "no-opinion"), ("generation", &generation.to_string())]),
+        1
+    );
     assert_eq!(last.values_of("version").len(), 1);
     for name in
         ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds", "process_open_fds"]
