@@ -123,17 +123,19 @@ async fn a_watch_outlives_the_rotation_of_authorities() {
     assert!(watch.next_piece().await.is_none());
 }
 
-/// Goal: a client certificate rotates as a Kubernetes mount does, both files at once. Method: a swapped link, under
-/// requests without a pause; the new certificate is seen, and nothing fails.
+/// Goal: a client certificate rotates as a Kubernetes mount does, both files at once. Method: a swapped link under requests, each
+/// to a cluster of its own, as a certificate that was read is kept for a second; nothing fails, and the new one is seen.
 #[tokio::test]
 async fn client_certificates_rotate_without_a_failed_request() {
+    const CLUSTERS_COUNT: usize = 200;
     let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
     let (first, second) = (clients.client("alice", &["dev"]), clients.client("alice", &["dev"]));
     let api_server = ApiServer::answering(|_| Reply::default()).tls_for_clients_of(&servers, &clients).start().await;
+    let context = |index| json!({ "name": format!("c{index}"), "context": { "cluster": "c", "user": "alice" } });
     let kubeconfig = json!({
         "clusters": [{ "name": "c", "cluster": { "server": api_server.url(), "certificate-authority": "ca.crt" } }],
         "users": [{ "name": "alice", "user": { "client-certificate": "now/tls.crt", "client-key": "now/tls.key" } }],
-        "contexts": [{ "name": "one", "context": { "cluster": "c", "user": "alice" } }],
+        "contexts": (0..CLUSTERS_COUNT).map(context).collect::<Vec<_>>(),
     });
     let builder = Gate::without_clusters();
     for (name, identity) in [("first", &first), ("second", &second)] {
@@ -147,26 +149,30 @@ async fn client_certificates_rotate_without_a_failed_request() {
         .file("ca.crt", &servers.pem())
         .file("kubeconfig", &kubeconfig.to_string())
         .locator(json!({ "type": "kubeconfig", "file": "kubeconfig" }))
-        .set("upstream", json!({ "poolIdleTimeoutMs": 300 }))
         .start()
         .await;
-    let mut busy = Busy::start(gate.caller("jane").backstage("one"));
-    busy.goes_on().await;
+    let jane = |index: usize| gate.caller("jane").backstage(&format!("c{index}"));
 
     // At every point of a request's way, so that some fall between the reading of the certificate and that of the key.
-    for later in 0..300 {
-        busy.answers(2).await;
-        for _ in 0..later * 4 {
+    for later in 0..CLUSTERS_COUNT {
+        let client = jane(later);
+        let asking = tokio::spawn(async move { client.get(PODS).await });
+        for _ in 0..later * 6 {
             tokio::task::yield_now().await;
         }
         link(gate.folder(), if later % 2 == 0 { "second" } else { "first" });
+        let answer = asking.await.unwrap();
+        assert_eq!(answer.status(), 200, "{}", answer.summary());
     }
-    link(gate.folder(), "second");
-    busy.goes_on().await;
 
-    assert_eq!(busy.failures().await, Vec::<String>::new());
-    let last = api_server.requests().pop().unwrap();
-    assert_eq!(last.peer_certificate, Some(second.certificate_der()));
+    link(gate.folder(), "second");
+    let seen = || api_server.requests().pop().unwrap().peer_certificate;
+    let jane = jane(0);
+    until("the new certificate", || async {
+        assert_eq!(jane.get(PODS).await.status(), 200);
+        (seen() == Some(second.certificate_der())).then_some(())
+    })
+    .await;
 }
 
 /// Lets `now` lead to `name`, in one step.
@@ -200,4 +206,35 @@ async fn token_files_rotate_without_a_failed_request() {
         api_server.requests().iter().map(|request| request.header("authorization").unwrap().to_owned()).collect();
     tokens.dedup();
     assert_eq!(tokens, [format!("Bearer {first}"), new]);
+}
+
+/// A token that the API server stops to believe at the moment at which its file has another one: the gate may hold the old one
+/// for a second yet, and no request may learn of it.
+#[tokio::test]
+async fn a_token_that_was_replaced_is_not_the_callers_to_know() {
+    let (first, second) = (secrets::secret("token that is revoked"), secrets::secret("token that replaces it"));
+    let believed = Arc::new(std::sync::Mutex::new(format!("Bearer {first}")));
+    let api_server = ApiServer::answering({
+        let believed = Arc::clone(&believed);
+        move |request| match request.header("authorization") {
+            Some(token) if *token == *believed.lock().unwrap() => Reply::default(),
+            _ => Reply::json(401, "{}"),
+        }
+    })
+    .start()
+    .await;
+    let cluster =
+        Cluster::at("one", &api_server, "serviceAccount").with("serviceAccountToken", json!({ "$file": "token" }));
+    let gate = Gate::without_clusters().file("token", &first).cluster(cluster).start().await;
+    let jane = gate.client_as("jane");
+    for _ in 0..2 {
+        assert_eq!(jane.get(PODS).await.status(), 200);
+    }
+
+    let next = gate.folder().join("next");
+    fs::write(&next, &second).unwrap();
+    fs::rename(next, gate.folder().join("token")).unwrap();
+    *believed.lock().unwrap() = format!("Bearer {second}");
+
+    assert_eq!(jane.get(PODS).await.status(), 200);
 }

@@ -4,12 +4,16 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::artifacts;
 use crate::process::{Ended, Process};
+
+/// How long a command may take: where nothing is cached yet, it compiles a large component first, in a debug build.
+const COMPILED: Duration = Duration::from_secs(300);
 
 /// A folder of an author's.
 #[derive(Debug)]
@@ -64,7 +68,7 @@ impl AuthorDesk {
 
     /// Runs `witgate plugin` with these words to its end.
     pub async fn plugin(&self, words: &[&str]) -> Ended {
-        Process::run(&mut self.command(words)).await
+        Process::start(&mut self.command(words)).ended_within(COMPILED).await
     }
 
     /// The same, with something on its standard input.
@@ -72,7 +76,7 @@ impl AuthorDesk {
         let (process, mut stdin) = Process::start_with_input(&mut self.command(words));
         stdin.write_all(input.as_bytes()).unwrap();
         drop(stdin);
-        process.ended().await
+        process.ended_within(COMPILED).await
     }
 
     fn command(&self, words: &[&str]) -> Command {

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::output::Output;
-use crate::waiting::soon;
+use crate::waiting::{SOON, within};
 
 /// A running, or ended, child process.
 pub struct Process {
@@ -82,16 +83,25 @@ impl Process {
 
     /// Waits for its end, and reads what it left.
     pub async fn ended(self) -> Ended {
+        self.ended_within(SOON).await
+    }
+
+    /// The same, for one that has more to do.
+    pub async fn ended_within(self, limit: Duration) -> Ended {
         let mut process = self;
-        let status = process.exit_status().await;
+        let status = process.exit_status_within(limit).await;
         process.finish_output();
         Ended { code: status.code(), stdout: process.stdout.text(), stderr: process.stderr.text() }
     }
 
     /// Waits for its end.
     pub async fn exit_status(&self) -> ExitStatus {
+        self.exit_status_within(SOON).await
+    }
+
+    async fn exit_status_within(&self, limit: Duration) -> ExitStatus {
         let mut exited = self.exited.clone();
-        let ended = soon("the process ends", exited.wait_for(Option::is_some)).await;
+        let ended = within(limit, "the process ends", exited.wait_for(Option::is_some)).await;
         ended.expect("the waiting thread tells before it ends").expect("waited for")
     }
 

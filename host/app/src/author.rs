@@ -14,7 +14,6 @@ mod plugin_file;
 mod policy_set;
 mod question;
 mod replay;
-mod request_line;
 mod run;
 mod strategy_run;
 mod test;

@@ -225,7 +225,8 @@ impl ConfigurationFile {
             let next = Configured::new(config, Some(&latest.good)).map_err(ConfigErrors::of)?;
             Ok((next, needs_restart))
         });
-        latest.seen = if latest.files.len() == seen.len() { seen } else { signature(&latest.files) };
+        // Where the configuration is made of other files by now, this differs from them, and they are read once more.
+        latest.seen = seen;
         match read {
             Ok((next, needs_restart)) => {
                 latest.error = None;

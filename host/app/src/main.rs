@@ -21,6 +21,7 @@ mod metrics;
 mod plugins;
 mod probe;
 mod reachable;
+mod request_line;
 mod secrets;
 mod serve;
 mod snapshot;

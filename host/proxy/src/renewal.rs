@@ -49,7 +49,8 @@ impl Renewal<'_> {
             (Some(_), Some(_)) => return Err(GateError::ImpersonationRefused(cluster.details.name.clone())),
             (client, grant) => client.or(grant),
         };
-        let kept = issued.grant.expires_at.is_some();
+        // One without an end may have come out of the cache too; one that was just made is the newest there is.
+        let kept = issued.grant.expires_at.is_some() || issued.cache_hit;
         Ok((Identity { credential: issued.grant.credential, verbatim: None, impersonate }, kept))
     }
 

@@ -16,11 +16,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use witgate_core::{
     Answer, BoxError, CallError, ClusterName, Condition, Decision, Generation, Permission, PermissionPolicy,
-    PluginName, PolicyAnswer, PolicyMode, PolicyQuery, RequestAttributes, RequestTarget, UserInfo, Verdict, verdict,
+    PluginName, PolicyAnswer, PolicyMode, PolicyQuery, RequestAttributes, UserInfo, Verdict, verdict,
 };
 use witgate_proxy::snapshot::{CurrentSnapshot, PermissionRule, Snapshot};
 
 use super::body::{self, Body as Content};
+use crate::request_line::{RequestLine, Subject};
 
 /// Asks the policies that serve.
 pub(crate) struct Trials {
@@ -229,27 +230,24 @@ impl Asked {
             (None, Some(cluster)) => cluster.details.name.clone(),
             (None, None) => return Err("`cluster` is missing, and there is not just one".to_owned()),
         };
-        let (method, target) = match (&self.request, &self.attributes) {
-            (Some(line), None) => line_of(line)?,
+        let line = match (&self.request, &self.attributes) {
+            (Some(line), None) => RequestLine::parse(line, [])?,
             (None, Some(attributes)) => attributes.line()?,
             (Some(_), Some(_)) | (None, None) => {
                 return Err("one of `request` and `attributes` says what is asked for".to_owned());
             }
         };
-        // From here on as for any request: what the gate would refuse before a policy is asked is refused here too.
-        let parsed = RequestTarget::parse(&target).map_err(|error| format!("the gate refuses this path: {error}"))?;
-        let content_type = self.content_type.as_deref();
-        let attributes = RequestAttributes::of(cluster, &method, &parsed, self.upgrade, content_type)
-            .map_err(|error| format!("the gate refuses this request: {error}"))?;
-        if attributes.info.verb.is_empty() {
-            return Err(format!(
-                "the gate refuses this request: the API server knows no verb for `{}`",
-                shown(&method)
-            ));
-        }
+        let line = RequestLine { upgrade: self.upgrade, content_type: self.content_type.clone(), ..line };
+        let attributes = match line.subject(&cluster)? {
+            Subject::Request(attributes) => *attributes,
+            Subject::Clusters => {
+                return Err("the list of clusters is asked about as `permission: kubernetes.clusters.read`".to_owned());
+            }
+        };
         if let Some(asked) = &self.attributes
             && !asked.is_of(&attributes)
         {
+            let RequestLine { method, target, .. } = line;
             return Err(format!(
                 "no request is about these attributes: the nearest, `{method} {target}`, has the verb `{}`",
                 attributes.info.verb
@@ -259,24 +257,9 @@ impl Asked {
     }
 }
 
-/// Method and target of a request line; what HTTP adds behind them may be there.
-fn line_of(line: &str) -> Result<(String, String), String> {
-    let mut words = line.split_ascii_whitespace();
-    match (words.next(), words.next(), words.next(), words.next()) {
-        (Some(method), Some(target), None | Some("HTTP/1.1"), None) if target.starts_with('/') => {
-            let is_odd = method == "TRACK" || !method.bytes().all(|byte| byte.is_ascii_uppercase());
-            if is_odd || matches!(method, "CONNECT" | "TRACE") {
-                return Err(format!("the gate refuses the method `{}`", shown(method)));
-            }
-            Ok((method.to_owned(), target.to_owned()))
-        }
-        _ => Err("`request` is a method and a path, such as `GET /api/v1/namespaces/dev/pods`".to_owned()),
-    }
-}
-
 impl AskedAttributes {
     /// The request that is about these.
-    fn line(&self) -> Result<(String, String), String> {
+    fn line(&self) -> Result<RequestLine, String> {
         let method = match self.verb.as_str() {
             "get" | "list" | "watch" => "GET",
             "create" => "POST",
@@ -320,7 +303,7 @@ impl AskedAttributes {
         if self.verb == "watch" {
             path.push_str("?watch=1");
         }
-        Ok((method.to_owned(), path))
+        Ok(RequestLine { method: method.to_owned(), target: path, upgrade: false, content_type: None })
     }
 
     fn is_of(&self, attributes: &RequestAttributes) -> bool {
@@ -675,11 +658,12 @@ mod tests {
             (r#"{"user":"j","cluster":"one"}"#, "one of `request` and `attributes`"),
             (r#"{"user":"j","permission":"x"}"#, "`permission` is"),
             (r#"{"user":"j","permission":"kubernetes.clusters.read","cluster":"one"}"#, "is about no request"),
-            (&request("GET"), "`request` is a method and a path"),
-            (&request("get /x"), "refuses the method `get`"),
-            (&request("CONNECT /x"), "refuses the method `CONNECT`"),
-            (&request("GET /api/v1/../pods"), "the gate refuses this path"),
-            (&request("OPTIONS /api/v1/pods"), "knows no verb for `OPTIONS`"),
+            (&request("GET"), "`GET` is not a request line"),
+            (&request("get /x"), "answers 405 to the method `get`"),
+            (&request("CONNECT /x"), "answers 405 to the method `CONNECT`"),
+            (&request("GET /api/v1/../pods"), "answers 400 to `GET /api/v1/../pods`"),
+            (&request("OPTIONS /api/v1/pods"), "knows no verb for it"),
+            (&request("GET /api/kubernetes/clusters"), "kubernetes.clusters.read"),
             (&format!(r#"{{"user":"{}"}}"#, "x".repeat(BODY_BYTES_MAX)), "more than 65536 bytes"),
         ] {
             let (status, told) = post(&trials(&[]), body).await;

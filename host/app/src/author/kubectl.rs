@@ -7,7 +7,7 @@ mod resources;
 
 use std::collections::BTreeMap;
 
-use super::request_line::RequestLine;
+use crate::request_line::RequestLine;
 use resources::Resource;
 
 impl RequestLine {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use witgate_core::{ClusterName, Permission, PolicyQuery, RequestAttributes, UserInfo};
 
-use super::request_line::{RequestLine, Subject};
+use crate::request_line::{RequestLine, Subject};
 
 /// Who asks, and about what: the keys of `defaults`, of a case, and of `--query`.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -352,8 +352,7 @@ impl<L: Load, P: Publish> Reload<L, P> {
             Ok(None) => Ok(None),
             Err(refusal) => Err(refusal),
         };
-        let before = (self.serving.clone(), self.content_of, Arc::clone(&self.configuration));
-        let (serving, content_of, old) = before;
+        let (serving, content_of, old) = (self.serving.clone(), self.content_of, Arc::clone(&self.configuration));
         let new = configuration.clone().ok().filter(|new| !Arc::ptr_eq(new, &old));
         let mut refusals: Vec<_> = [plugins.clone().err(), configuration.err()].into_iter().flatten().collect();
         let loaded = plugins.ok().flatten();

@@ -40,11 +40,11 @@ impl RequestLine {
             [target] if target.starts_with('/') => ("GET", *target),
             [method, target] => (*method, *target),
             [method, target, protocol] if protocol.starts_with("HTTP/") => (*method, *target),
-            _ => return Err(format!("`{line}` is not a request line: write `METHOD /path?query`")),
+            _ => return Err(not_a_line(line)),
         };
         let is_method = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_alphabetic());
         if !is_method || !target.starts_with('/') {
-            return Err(format!("`{line}` is not a request line: write `METHOD /path?query`"));
+            return Err(not_a_line(line));
         }
         if method.bytes().any(|byte| byte.is_ascii_lowercase()) || matches!(method, "CONNECT" | "TRACE" | "TRACK") {
             return Err(format!("the gate answers 405 to the method `{method}` before any policy is asked"));
@@ -92,6 +92,14 @@ impl RequestLine {
         Ok(Subject::Request(Box::new(attributes)))
     }
 }
+
+fn not_a_line(line: &str) -> String {
+    let shown: String = line.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
+    format!("`{shown}` is not a request line: write `METHOD /path?query`")
+}
+
+/// As much of what was given as helps to find it.
+const SHOWN_CHARS_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests {
