@@ -64,6 +64,7 @@ mod startup;
 mod strategies;
 mod streams;
 mod telemetry;
+mod top;
 mod trusted_keys;
 mod try_route;
 mod upgrade_answers;

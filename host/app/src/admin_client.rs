@@ -12,16 +12,17 @@ use anyhow::Context as _;
 use http::StatusCode;
 use http::uri::Authority;
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 /// Where a gate's admin listener is, and how it is asked.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct AdminOptions {
     /// The gate's `admin`: IP:port, unix:PATH, or https://HOST:PORT where it wants certificates
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7008", env = "WITGATE_ADMIN")]
@@ -57,32 +58,63 @@ pub(crate) struct AdminAnswer {
     pub(crate) body: String,
 }
 
+/// One whose body is not read yet. Its connection ends with it.
+#[derive(Debug)]
+pub(crate) struct OpenAnswer {
+    response: http::Response<Incoming>,
+    _connection: JoinSet<()>,
+}
+
 impl AdminOptions {
+    /// Where it is, as the user wrote it.
+    pub(crate) fn place(&self) -> String {
+        self.admin.to_string()
+    }
+
     /// The answer to `GET path`. The caller bounds the wait.
     ///
     /// # Errors
     /// When nobody answers there, or not as an admin listener does.
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<AdminAnswer> {
-        let unreached = || format!("cannot ask {}; is it `admin` in the gate's witgate.yaml?", self.admin);
-        match &self.admin {
-            Endpoint::Tcp(authority) => {
-                let stream = TcpStream::connect(authority.as_str()).await.with_context(unreached)?;
-                exchange(stream, authority.as_str(), path).await.with_context(unreached)
+        self.open(path).await?.whole().await.with_context(|| self.unreached())
+    }
+
+    /// The same, as soon as it begins: for answers that go on.
+    ///
+    /// # Errors
+    /// When none begins.
+    pub(crate) async fn open(&self, path: &str) -> anyhow::Result<OpenAnswer> {
+        let name = match &self.admin {
+            Endpoint::Tls(authority) => Some(self.name_of(authority)?),
+            Endpoint::Tcp(_) | Endpoint::Unix(_) => None,
+        };
+        let tls = name.is_some().then(|| self.tls()).transpose()?;
+        let opened = async {
+            match &self.admin {
+                Endpoint::Tcp(authority) => {
+                    let stream = TcpStream::connect(authority.as_str()).await?;
+                    OpenAnswer::of(stream, authority.as_str(), path).await
+                }
+                Endpoint::Unix(socket) => OpenAnswer::of(UnixStream::connect(socket).await?, "localhost", path).await,
+                Endpoint::Tls(authority) => {
+                    let (Some(name), Some(tls)) = (name, tls) else { unreachable!("made above for this endpoint") };
+                    let stream = TcpStream::connect(authority.as_str()).await?;
+                    let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await?;
+                    OpenAnswer::of(stream, authority.as_str(), path).await
+                }
             }
-            Endpoint::Unix(socket) => {
-                let stream = UnixStream::connect(socket).await.with_context(unreached)?;
-                exchange(stream, "localhost", path).await.with_context(unreached)
-            }
-            Endpoint::Tls(authority) => {
-                let name = self.server_name.as_deref().unwrap_or_else(|| bare(authority.host()));
-                let name = ServerName::try_from(name.to_owned())
-                    .with_context(|| format!("`{name}` is neither a DNS name nor an IP address"))?;
-                let connector = TlsConnector::from(Arc::new(self.tls()?));
-                let stream = TcpStream::connect(authority.as_str()).await.with_context(unreached)?;
-                let stream = connector.connect(name, stream).await.with_context(unreached)?;
-                exchange(stream, authority.as_str(), path).await.with_context(unreached)
-            }
-        }
+        };
+        opened.await.with_context(|| self.unreached())
+    }
+
+    fn unreached(&self) -> String {
+        format!("cannot ask {}; is it `admin` in the gate's witgate.yaml?", self.admin)
+    }
+
+    fn name_of(&self, authority: &Authority) -> anyhow::Result<ServerName<'static>> {
+        let name = self.server_name.as_deref().unwrap_or_else(|| bare(authority.host()));
+        ServerName::try_from(name.to_owned())
+            .with_context(|| format!("`{name}` is neither a DNS name nor an IP address"))
     }
 
     fn tls(&self) -> anyhow::Result<rustls::ClientConfig> {
@@ -112,29 +144,50 @@ fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(certificates)
 }
 
-async fn exchange<S>(stream: S, host: &str, path: &str) -> anyhow::Result<AdminAnswer>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = http::Request::get(path)
-        .header(http::header::HOST, host)
-        .header(http::header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())?;
-    let answer = async {
-        let response = sender.send_request(request).await?;
+impl OpenAnswer {
+    async fn of<S>(stream: S, host: &str, path: &str) -> anyhow::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let mut connections = JoinSet::new();
+        // How it ended, the answer says too.
+        connections.spawn(async { drop(connection.await) });
+        let request = http::Request::get(path)
+            .header(http::header::HOST, host)
+            .header(http::header::CONNECTION, "close")
+            .body(Empty::<Bytes>::new())?;
+        Ok(Self { response: sender.send_request(request).await?, _connection: connections })
+    }
+
+    /// Its status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// The next piece of its body; none at its end.
+    ///
+    /// # Errors
+    /// When it breaks off.
+    pub(crate) async fn piece(&mut self) -> Option<anyhow::Result<Bytes>> {
+        loop {
+            match self.response.body_mut().frame().await? {
+                Ok(frame) => match frame.into_data() {
+                    Ok(data) => return Some(Ok(data)),
+                    Err(_trailers) => {}
+                },
+                Err(error) => return Some(Err(error.into())),
+            }
+        }
+    }
+
+    async fn whole(self) -> anyhow::Result<AdminAnswer> {
+        // The connection is needed to the end.
+        let Self { response, _connection } = self;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
         Ok(AdminAnswer { status, body: String::from_utf8_lossy(&body).into_owned() })
-    };
-    // The connection is driven here and not by a task, so that it ends when this future does.
-    let (mut answer, mut connection) = (std::pin::pin!(answer), std::pin::pin!(connection));
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        // What it has delivered is still to be read; how it ended, the answer says too.
-        _ = &mut connection => answer.await,
     }
 }
 
@@ -230,7 +283,8 @@ mod tests {
             assert!(written.await.is_err(), "the asker left");
             drop(read);
         };
-        let (answer, ()) = tokio::join!(exchange(near, "localhost", "/status"), endless);
+        let asked = async { OpenAnswer::of(near, "localhost", "/status").await?.whole().await };
+        let (answer, ()) = tokio::join!(asked, endless);
         assert_eq!(answer.unwrap_err().to_string(), "length limit exceeded");
     }
 }

@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::check::Undelivered;
 use crate::config::{Config, ConfigErrors};
-use crate::{author, check, demo, kubeconfig, log_level, probe, serve};
+use crate::{author, check, demo, kubeconfig, log_level, probe, serve, top};
 
 /// A gate in front of Kubernetes API servers.
 ///
@@ -40,6 +40,7 @@ enum Command {
     Check(CheckOptions),
     Demo(demo::DemoArgs),
     Kubeconfig(kubeconfig::KubeconfigArgs),
+    Top(top::TopArgs),
     Probe(probe::ProbeArgs),
     Plugin(author::PluginArgs),
 }
@@ -86,6 +87,8 @@ impl Cli {
         let level = match &self.command {
             Command::Serve(_) | Command::Demo(_) => "info",
             Command::Check(_) | Command::Kubeconfig(_) | Command::Probe(_) | Command::Plugin(_) => "warn",
+            // It would be written across the picture.
+            Command::Top(_) => "off",
         };
         if let Err(error) = self.log.start(level) {
             eprintln!("error: {error:#}");
@@ -114,6 +117,7 @@ impl Command {
             }
             Self::Demo(args) => runtime()?.block_on(demo::run(args))?,
             Self::Kubeconfig(args) => kubeconfig::run(args)?,
+            Self::Top(args) => runtime()?.block_on(top::run(args))?,
             Self::Probe(args) => return small_runtime()?.block_on(probe::run(args)),
             Self::Plugin(args) => return args.run(),
         }

@@ -26,6 +26,7 @@ mod secrets;
 mod serve;
 mod snapshot;
 mod telemetry;
+mod top;
 mod trusted_keys;
 
 use std::process::ExitCode;

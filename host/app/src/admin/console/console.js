@@ -438,14 +438,18 @@ function reloadItem(reload, before) {
       : make('div', { class: 'trouble' }, reload.error)));
 }
 
+/** A dialog tells of its end a moment after it; the next question waits for that, or it would take the end for its own. */
+let lastQuestion = Promise.resolve();
+
 /** Asks the operator; true where they go on. */
-function confirmed(title, text, yes) {
+async function confirmed(title, text, yes) {
+  await lastQuestion;
   const dialog = byId('confirm');
   setText('confirm-title', title);
   setText('confirm-text', text);
   setText('confirm-yes', yes);
   const before = document.activeElement;
-  return new Promise(resolve => {
+  const answer = new Promise(resolve => {
     dialog.returnValue = 'no';
     dialog.addEventListener('close', () => {
       if (before instanceof HTMLElement && before.isConnected) before.focus();
@@ -454,6 +458,8 @@ function confirmed(title, text, yes) {
     dialog.showModal();
     byId('confirm-no').focus();
   });
+  lastQuestion = answer;
+  return answer;
 }
 
 for (const id of ['confirm-no', 'confirm-yes']) {
