@@ -48,10 +48,13 @@ async fn main() {
     stopped.store(true, Ordering::Relaxed);
 
     let mut asked = Counts::new();
+    let mut judged = 0;
     for caller in callers {
-        for (code, count) in caller.await.unwrap() {
+        let (counts, judged_of_caller) = caller.await.unwrap();
+        for (code, count) in counts {
             *asked.entry(code).or_default() += count;
         }
+        judged += judged_of_caller;
     }
     let reloads = reloads.await.unwrap();
     let total: u64 = asked.values().sum();
@@ -69,6 +72,8 @@ async fn main() {
     let audited =
         audited(rig, &mark, metrics.sum("witgate_requests_total", &[("cluster", "rig"), ("decision", "allow")])).await;
 
+    // A plug-in in shadow mode is asked behind the answer.
+    let metrics = gate.metrics().await;
     let ends = lines.iter().filter(|line| line.get("closeReason").is_some()).count() as u64;
     let logged = by_code(lines.iter().filter(|line| line.get("closeReason").is_none()), |line| line["status"].as_u64());
     let mut table = Table { differs: false };
@@ -78,7 +83,8 @@ async fn main() {
     table.rows("audit log, requests that went up by code", &audited, &went_up(&metrics));
     table.row("decision log, ends of streams", streams, ends);
     table.row("/metrics, requests timed", total, metrics.sum("witgate_request_duration_seconds_count", &[]));
-    let judged = metrics.by("witgate_decisions_total", &[]).values().sum();
+    let strangers = asked.get("401").copied().unwrap_or_default();
+    table.row("/metrics, decisions", judged + strangers, metrics.sum("witgate_decisions_total", &[]));
     table.row("allow-all, calls", judged, metrics.sum("witgate_plugin_calls_total", &[("plugin", "allow-all")]));
     let shadow = metrics.by("witgate_plugin_shadow_decisions_total", &["outcome"]);
     table.row("deny-proxy in shadow mode, decisions", judged, shadow.values().sum());
@@ -176,10 +182,11 @@ async fn reload(gate: Arc<Gate>, stopped: Arc<AtomicBool>) -> u64 {
     count
 }
 
-/// One caller: a story of requests again and again, each answer counted.
-async fn ask(gate: Arc<Gate>, stopped: Arc<AtomicBool>, mark: String, number: u64) -> Counts {
+/// One caller: a story of requests again and again, each answer counted, and those that policies are asked about.
+async fn ask(gate: Arc<Gate>, stopped: Arc<AtomicBool>, mark: String, number: u64) -> (Counts, u64) {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut counts = Counts::new();
+    let mut judged = 0;
     let mut count = |status: u16| *counts.entry(status.to_string()).or_default() += 1;
     let rig: Client =
         if number.is_multiple_of(2) { gate.caller("jane").kubernetes("rig") } else { gate.client_as("jane") };
@@ -197,10 +204,12 @@ async fn ask(gate: Arc<Gate>, stopped: Arc<AtomicBool>, mark: String, number: u6
         count(rig.get(&format!("{maps}/none?{mark}")).await.status());
         count(rig.call("PATCH", &format!("{maps}/none?{mark}")).body("{").await.status());
         count(rig.call("OPTIONS", &format!("{maps}?{mark}")).await.status());
+        judged += 8;
+        // No policy hears of these.
         count(rig.get(&format!("/api/v1/../v1/pods?{mark}")).await.status());
         count(stranger.get(&format!("{maps}?{mark}")).await.status());
         count(gate.caller("jane").kubernetes("nope").get(maps).await.status());
         count(gate.caller("jane").get("/elsewhere").await.status());
     }
-    counts
+    (counts, judged)
 }
