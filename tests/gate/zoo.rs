@@ -328,6 +328,40 @@ fn misbehaving_strategies(silent: SocketAddr) -> Vec<(&'static str, Plugin, u16,
             "plug-in `beast` reached its limit of output size",
         ),
         (
+            "uses a handle that an earlier call may have had",
+            text(TextGuest::strategy("(call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 32)) (unreachable)")
+                .wasi("import wasi:cli/stdout@0.2.0;")
+                .with("(import \"wasi:io/streams@0.2.0\" \"[method]output-stream.blocking-write-and-flush\" (func $write (param i32 i32 i32 i32)))")),
+            500,
+            "plug-in `beast` trapped",
+        ),
+        (
+            "opens handles without end",
+            text(TextGuest::strategy("(loop $more (drop (call $stdout)) (br $more)) (unreachable)")
+                .wasi("import wasi:cli/stdout@0.2.0;")
+                .with("(import \"wasi:cli/stdout@0.2.0\" \"get-stdout\" (func $stdout (result i32)))")),
+            500,
+            "plug-in `beast` trapped",
+        ),
+        (
+            "recurses",
+            text(TextGuest::strategy("(call $deeper (i32.const 1))").with(
+                "(func $deeper (param i32) (result i32) (i32.add (call $deeper (local.get 0)) (call $deeper (local.get 0))))",
+            )),
+            500,
+            "plug-in `beast` reached its limit of stack",
+        ),
+        (
+            "grows its table and yields a token all the same",
+            text(TextGuest::strategy(&format!(
+                "(i32.store (i32.const 16) (i32.const 0x41414141)) (drop (table.grow $table (ref.null func) (i32.const 200000))) {}",
+                token("(i32.const 16)", "(i32.const 4)")
+            ))
+            .with("(table $table 1 funcref)")),
+            500,
+            "plug-in `beast` reached its limit of table",
+        ),
+        (
             "hoards",
             text(TextGuest::strategy(
                 "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 64)) (i32.const -1)))) (unreachable)",

@@ -24,6 +24,7 @@ pub struct TextGuest {
     configure: String,
     realloc: String,
     memory: String,
+    wasi: &'static str,
 }
 
 impl TextGuest {
@@ -52,6 +53,7 @@ impl TextGuest {
                 (local.get $address)"
                 .into(),
             memory: "(memory (export \"memory\") 8)".into(),
+            wasi: "",
         }
     }
 
@@ -85,20 +87,31 @@ impl TextGuest {
         Self { memory: memory.into(), ..self }
     }
 
+    /// Imports of WASI 0.2, as lines of a world; their functions are named in imports of [`with`](Self::with).
+    #[must_use]
+    pub fn wasi(self, imports: &'static str) -> Self {
+        Self { wasi: imports, ..self }
+    }
+
     /// The component.
     #[track_caller]
     pub fn build(&self) -> Vec<u8> {
         let mut module = wat::parse_str(self.text()).expect("the guest's text is WebAssembly");
         let mut resolve = Resolve::default();
-        let (package, _) = resolve.push_dir(artifacts::repository().join("wit/auth@0.1.0")).unwrap();
-        let world = resolve.select_world(&[package], Some(self.world)).unwrap();
+        resolve.push_dir(artifacts::repository().join("wit/auth@0.1.0")).unwrap();
+        let guest = format!(
+            "package tests:guest; world guest {{ include witgate:auth/{}@0.1.0; {} }} {WASI}",
+            self.world, self.wasi
+        );
+        let package = resolve.push_str("guest.wit", &guest).unwrap();
+        let world = resolve.select_world(&[package], Some("guest")).unwrap();
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
         let encoder = ComponentEncoder::default();
         encoder.module(&module).unwrap().validate(true).encode().expect("the guest fits its world")
     }
 
     fn text(&self) -> String {
-        let Self { world, locals, body, fields, configure, realloc, memory } = self;
+        let Self { world, locals, body, fields, configure, realloc, memory, wasi: _ } = self;
         // Imports come first in a module.
         let (imports, fields): (Vec<&str>, Vec<&str>) =
             fields.lines().partition(|line| line.trim_start().starts_with("(import"));
@@ -134,6 +147,34 @@ impl TextGuest {
         )
     }
 }
+
+/// As much of WASI's interfaces as guests of tests call.
+const WASI: &str = "
+    package wasi:io@0.2.0 {
+        interface error { resource error; }
+        interface poll { resource pollable { ready: func() -> bool; } }
+        interface streams {
+            use error.{error};
+            variant stream-error { last-operation-failed(error), closed }
+            resource input-stream { read: func(len: u64) -> result<list<u8>, stream-error>; }
+            resource output-stream {
+                blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
+            }
+        }
+    }
+    package wasi:cli@0.2.0 {
+        interface environment { get-environment: func() -> list<tuple<string, string>>; }
+        interface stdin { use wasi:io/streams@0.2.0.{input-stream}; get-stdin: func() -> input-stream; }
+        interface stdout { use wasi:io/streams@0.2.0.{output-stream}; get-stdout: func() -> output-stream; }
+    }
+    package wasi:clocks@0.2.0 {
+        interface monotonic-clock {
+            use wasi:io/poll@0.2.0.{pollable};
+            now: func() -> u64;
+            subscribe-duration: func(when: u64) -> pollable;
+        }
+    }
+    package wasi:random@0.2.0 { interface random { get-random-u64: func() -> u64; } }";
 
 /// Code that stores the denial whose reason is `length` bytes at `address`, and returns it.
 pub fn deny(address: &str, length: &str) -> String {
