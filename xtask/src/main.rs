@@ -4,6 +4,7 @@
 
 mod examples;
 mod guests;
+mod instructions;
 mod tasks;
 
 use std::process::ExitCode;
@@ -47,7 +48,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         demo: Vec<String>,
     },
-    /// Builds in release, and measures; without a word more, `calls`
+    /// Measures; without a word more, `calls`
     Bench {
         #[command(subcommand)]
         subject: Option<Bench>,
@@ -82,6 +83,15 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    /// Counts a request's instructions, and fails where they are noticeably more than the baseline's
+    ///
+    /// Needs valgrind (Debian: valgrind); `cargo xtask test` does it too, where that is there. The baseline is of one compiler and one kind
+    /// of machine: elsewhere it says so and compares nothing.
+    Instructions {
+        /// Keep what is counted as the baseline, in host/bench/instructions.txt.
+        #[arg(long)]
+        write: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -93,6 +103,7 @@ fn main() -> ExitCode {
         Task::Bench { subject: None } => tasks::bench_calls(&[]),
         Task::Bench { subject: Some(Bench::Calls { folders }) } => tasks::bench_calls(&folders),
         Task::Bench { subject: Some(Bench::Peers { words }) } => tasks::bench_peers(&words),
+        Task::Bench { subject: Some(Bench::Instructions { write }) } => instructions::run(write),
         Task::Contract => tasks::contract(),
         Task::Fmt => tasks::fmt(),
         Task::Clippy => tasks::clippy(),

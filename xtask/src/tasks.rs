@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use witgate_guest_toolchain::{guests_target_directory, target_directory};
 
-use crate::{examples, guests};
+use crate::{examples, guests, instructions};
 
 /// The repository's root.
 pub(crate) fn repository() -> PathBuf {
@@ -23,7 +23,7 @@ pub(crate) fn test(cargo_test: &[String]) -> anyhow::Result<()> {
     run(cargo_on_guests("test")?.args(["--package", "witgate-sdk", "--doc"]))?;
     // The integration tests start `target/debug/witgate`. Built with everything else, it shares their dependencies'
     // features, so that nothing is compiled twice.
-    run(cargo("build").args(["--workspace", "--all-targets"]))?;
+    build()?;
     let mut workspace = cargo("test");
     if cargo_test.is_empty() {
         workspace.arg("--workspace");
@@ -32,7 +32,13 @@ pub(crate) fn test(cargo_test: &[String]) -> anyhow::Result<()> {
     if !cargo_test.is_empty() {
         return Ok(());
     }
-    run(&mut cargo_on_kube_rs("test")?)
+    run(&mut cargo_on_kube_rs("test")?)?;
+    instructions::check(false)
+}
+
+/// All that the tests need of the workspace.
+pub(crate) fn build() -> anyhow::Result<()> {
+    run(cargo("build").args(["--workspace", "--all-targets"]))
 }
 
 /// `cargo xtask demo`.
@@ -62,7 +68,7 @@ pub(crate) fn bench_peers(words: &[String]) -> anyhow::Result<()> {
     guests::build()?;
     run(cargo("build").args(["--release", "--package", "witgate", "--package", "witgate-bench"]))?;
     // The harness only starts and reads: as the tests are built, which has compiled all of it before.
-    run(cargo("build").args(["--workspace", "--all-targets"]))?;
+    build()?;
     let target = target_directory(&env::current_exe()?, &repository());
     run(Command::new(target.join("debug/examples/peers"))
         .env("WITGATE_BIN", target.join("release/witgate"))
@@ -72,7 +78,7 @@ pub(crate) fn bench_peers(words: &[String]) -> anyhow::Result<()> {
 /// `cargo xtask contract`.
 pub(crate) fn contract() -> anyhow::Result<()> {
     // As the tests are built: what reads WIT is compiled for them anyway.
-    run(cargo("build").args(["--workspace", "--all-targets"]))?;
+    build()?;
     let target = target_directory(&env::current_exe()?, &repository());
     run(&mut Command::new(target.join("debug/examples/contract")))
 }
