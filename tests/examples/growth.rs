@@ -1,7 +1,7 @@
 //! Measures how a request's cost grows with what the gate holds: `WITGATE_BIN=… cargo run --example growth`.
 //!
 //! Each row is a gate of its own with so many clusters, plug-ins and users, asked by all of the users about all of the clusters in turn, by
-//! plain HTTP on 16 kept connections; a gate with one of each is asked before and after. Told are the CPU time that the kernel counted for an
+//! plain HTTP on 16 kept connections, each with a JWT (ES256) of its own; a gate with one of each is asked before and after. Told are the CPU time that the kernel counted for an
 //! answer, its ratio to that gate's, the start until it listens, and its resident memory. A measurement and no test.
 
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use witgate_tests::api_server::{ApiServer, Reply};
@@ -17,6 +17,7 @@ use witgate_tests::cluster::Cluster;
 use witgate_tests::gate::Gate;
 use witgate_tests::plugin_folder::Plugin;
 use witgate_tests::secrets::secret;
+use witgate_tests::token_issuer::{ISSUER, TokenIssuer};
 
 #[path = "peers/cpu.rs"]
 #[expect(dead_code, reason = "shared with another example, which reads more")]
@@ -55,6 +56,7 @@ async fn main() {
         Size { policies: 10, ..ONE },
         Size { policies: 100, ..ONE },
         Size { users: 1_000, ..ONE },
+        Size { users: 5_000, ..ONE },
         Size { users: 100_000, ..ONE },
         Size { clusters: 1_000, users: 100_000, ..ONE },
     ];
@@ -80,21 +82,23 @@ impl Subject {
         }
         // `allow-all` is the first.
         for index in 1..size.policies {
-            builder = builder.plugin(Plugin::policy("deny-proxy").named(&format!("p{index}")).sidecar(json!({})));
+            builder = builder.plugin(Plugin::policy("read-only").named(&format!("p{index}")).sidecar(json!({})));
         }
-        let user = |index: usize| json!({ "token": format!("{token}-{index}"), "user": format!("user:default/u{index}"), "groups": ["group:default/all"] });
-        let users: Vec<Value> = (0..size.users).map(user).collect();
-        builder = builder.file("users.yaml", &Value::from(users).to_string());
-        builder = builder.set("authentication", json!([{ "tokenFile": "users.yaml" }]));
+        let issuer = TokenIssuer::new("growth");
+        builder = builder.file("jwks.json", &issuer.jwks());
+        let jwt = json!({ "issuer": ISSUER, "audiences": ["backstage"], "jwksFile": "jwks.json" });
+        builder = builder.set("authentication", json!([{ "jwt": jwt }]));
+        let user = |index: usize| issuer.token(&format!("user:default/u{index}"), json!({}));
+        let tokens: Vec<_> = (0..size.users).map(user).collect();
         let began = Instant::now();
         let gate = builder.start().await;
         let started = began.elapsed();
         let request = |index: usize| {
             // Steps that share no divisor with the sizes, so that all meet all.
-            let (cluster, user) = (index * 7 % size.clusters, index * 11 % size.users);
+            let (cluster, token) = (index * 7 % size.clusters, tokens.get(index * 11 % size.users).expect("in range"));
             format!(
                 "GET /k8s/clusters/c{cluster}/api/v1/namespaces/dev/configmaps HTTP/1.1\r\nhost: gate\r\n\
-                 authorization: Bearer {token}-{user}\r\n\r\n"
+                 authorization: Bearer {token}\r\n\r\n"
             )
         };
         let requests = (0..size.clusters.max(size.users).max(1_000)).map(request).collect();

@@ -3,7 +3,8 @@
 //! Everything here works on PEM text that somebody else has read: files and their
 //! changes are the control plane's.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -26,25 +27,39 @@ impl ServerVerification {
         if trust.skip_tls_verify {
             return Ok(Self(Arc::new(Unverified(provider().signature_verification_algorithms))));
         }
+        let Some(pem) = trust.ca_data else { return Self::of_system() };
         let mut roots = RootCertStore::empty();
-        match trust.ca_data {
-            Some(pem) => {
-                for certificate in certificates(&pem)? {
-                    roots.add(certificate).map_err(|error| error.to_string())?;
-                }
-            }
-            // A system without certificates is no error here: an https URL without caData then fails as untrusted.
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                if roots.is_empty() {
-                    return Ok(Self(Arc::new(NothingTrusted(provider().signature_verification_algorithms))));
-                }
-            }
+        for certificate in certificates(&pem)? {
+            roots.add(certificate).map_err(|error| error.to_string())?;
         }
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-            .build()
-            .map_err(|error| error.to_string())?;
-        Ok(Self(verifier))
+        Self::of_roots(roots)
+    }
+
+    /// Believes the system's authorities. A thousand clusters that are made at once read and hold them once; what is made later
+    /// finds what the system believes then.
+    fn of_system() -> Result<Self, String> {
+        static LAST: Mutex<Option<(Instant, ServerVerification)>> = Mutex::new(None);
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((read, verification)) = &*last
+            && read.elapsed() < SYSTEM_BELIEVED
+        {
+            return Ok(verification.clone());
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let verification = if roots.is_empty() {
+            // No error here: an https URL without caData then fails as untrusted.
+            Self(Arc::new(NothingTrusted(provider().signature_verification_algorithms)))
+        } else {
+            Self::of_roots(roots)?
+        };
+        *last = Some((Instant::now(), verification.clone()));
+        Ok(verification)
+    }
+
+    fn of_roots(roots: RootCertStore) -> Result<Self, String> {
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+        Ok(Self(verifier.build().map_err(|error| error.to_string())?))
     }
 
     /// A configuration that shows `identity`'s certificate, with a resumption store of its own.
@@ -65,6 +80,9 @@ impl ServerVerification {
         }
     }
 }
+
+/// For how long the system's authorities are taken to be what they were: about what a start takes.
+const SYSTEM_BELIEVED: Duration = Duration::from_secs(10);
 
 /// What a listener shows and whom it believes, as PEM.
 pub struct ServerTls<'a> {

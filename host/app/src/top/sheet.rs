@@ -122,7 +122,10 @@ pub(super) fn plugins(board: &Board, with_unused: bool) -> Sheet {
 fn note(plugin: &Plugin) -> Option<String> {
     let error = plugin.error.as_ref().map(|error| format!("its newest version does not serve: {error}"));
     let quarantine = plugin.quarantine.as_ref().filter(|quarantine| quarantine.callers > 0);
-    let quarantine = quarantine.map(|quarantine| format!("not asked for {} callers", quarantine.callers));
+    let quarantine = quarantine.map(|quarantine| match quarantine.callers {
+        1 => "not asked for 1 caller".to_owned(),
+        callers => format!("not asked for {callers} callers"),
+    });
     let shadow = plugin.shadow.as_ref().map(|shadow| {
         let asked = shadow.agreed + shadow.would_deny + shadow.would_allow + shadow.failed;
         format!(
@@ -316,7 +319,7 @@ mod tests {
 
         PLUG-IN         KIND      MODE     GEN  CALLS    P50     P99  FAILED  NOTE
         read-only       policy    shadow     3      0      -       -       0  of 7 decisions would deny 2, would allow 0, fail 0
-        tenancy         policy    enforce    2     10  10 µs  2.5 ms       1  its newest version does not serve: tenancy.wasm: not a component; not asked for 1 callers
+        tenancy         policy    enforce    2     10  10 µs  2.5 ms       1  its newest version does not serve: tenancy.wasm: not a component; not asked for 1 caller
         serviceAccount  strategy  -          1      7      -       -       0
 
         CLUSTER  STRATEGY        REQUESTS  IN FLIGHT  ERRORS    P99  STATE
