@@ -9,6 +9,7 @@
 mod admin;
 mod author_bench;
 mod author_inspect;
+mod author_project;
 mod author_replay;
 mod author_run;
 mod author_test;
@@ -43,6 +44,7 @@ mod kube_identities;
 mod kube_rbac;
 mod kube_streams;
 mod kubernetes_route;
+mod languages;
 mod limits_downstream;
 mod listener;
 mod metrics;
