@@ -148,7 +148,7 @@ async fn what_is_wrong_is_named_with_the_fix() {
 }
 
 /// Rust projects of these tests share what they compile: the SDK and what it stands on is the same in all of them.
-fn share_target_folder(project: &Path) {
+pub(crate) fn share_target_folder(project: &Path) {
     static EMPTIED: Once = Once::new();
     let shared = artifacts::plugin_cache().with_file_name("projects-target");
     EMPTIED.call_once(|| {

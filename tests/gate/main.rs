@@ -30,6 +30,7 @@ mod decisions;
 mod demo;
 mod deployment;
 mod drain;
+mod first_policy;
 mod forwarding;
 mod framing;
 mod google;

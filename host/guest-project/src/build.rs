@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub use witgate_guest_toolchain::Profile;
-use witgate_guest_toolchain::{BuildError, GuestBuild, GuestToolchain, Packages, ToolchainError};
+pub use witgate_guest_toolchain::{BuildError, Profile};
+use witgate_guest_toolchain::{GuestBuild, GuestToolchain, Packages, ToolchainError};
 
 use crate::tools::{MissingTool, Tools};
 use crate::{Language, Project, World, bindings, core_module, project, wit};

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use witgate_guest_project::Project;
-use witgate_guest_project::build::{Build, Profile};
+use witgate_guest_project::build::{Build, BuildError, Profile, ProjectBuildError};
 use witgate_guest_project::imports::imports;
 use witgate_guest_project::tools::Tools;
 
@@ -40,7 +40,11 @@ pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<ExitCode> {
 /// As [`run`]'s.
 pub(super) fn component(project: &Project, profile: Profile) -> anyhow::Result<Vec<u8>> {
     let path = project.component();
-    project.build(&Build { tools: Tools::default(), profile }, &path, |step| eprintln!("{step}"))?;
+    let built = project.build(&Build { tools: Tools::default(), profile }, &path, |step| eprintln!("{step}"));
+    match built {
+        Err(ProjectBuildError::Cargo(BuildError::Failed { .. })) => bail!("it does not compile; cargo says above why"),
+        other => other?,
+    }
     std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))
 }
 

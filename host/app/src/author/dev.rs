@@ -54,7 +54,7 @@ pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     }
     let mut sources = Sources::watch(&project.directory)?;
     let mut bench = Bench { project, args, runtime: runtime()?, workshop: args.workshop.open()?, verdicts: None };
-    let mut saved = Instant::now();
+    let mut saved = None;
     loop {
         let good = bench.round(saved).unwrap_or_else(|error| {
             println!("  failed      {error:#}");
@@ -66,10 +66,10 @@ pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
         if args.once {
             return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        println!("\nwaiting for a save in {} (Ctrl-C ends)", bench.project.directory.display());
+        println!("\nwaiting for a save in {} (Ctrl-C ends)", sources.directory().display());
         let change = sources.next()?;
         println!("\n{}", change.file.display());
-        saved = change.at;
+        saved = Some(change.at);
     }
 }
 
@@ -92,7 +92,7 @@ struct Swapped {
 
 impl Bench<'_> {
     /// One round; whether all of it is good.
-    fn round(&mut self, saved: Instant) -> anyhow::Result<bool> {
+    fn round(&mut self, saved: Option<Instant>) -> anyhow::Result<bool> {
         let began = Instant::now();
         let component = build::component(&self.project, Profile::Dev)?;
         let path = self.project.component();
@@ -104,8 +104,9 @@ impl Bench<'_> {
             let name = &self.project.name;
             let enforced = gate::enforced(&self.args.admin, name, &swapped.digest, before, swapped.is_new);
             let generation = self.runtime.block_on(enforced)?;
-            let since = milliseconds(saved.elapsed());
-            step("enforced", began.elapsed(), &format!("generation {generation}, {since} after the save"));
+            let since = saved.map(|saved| format!(", {} after the save", milliseconds(saved.elapsed())));
+            let text = format!("by generation {generation} of the gate{}", since.unwrap_or_default());
+            step("enforced", began.elapsed(), &text);
         }
         match self.project.world.kind() {
             PluginKind::Policy => self.test(),

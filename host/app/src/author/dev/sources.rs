@@ -55,21 +55,29 @@ impl Sources {
         Ok(sources)
     }
 
+    /// What is watched.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The next save; those that come at once are one.
     ///
     /// # Errors
     /// When the folder is no longer watched.
     pub(super) fn next(&mut self) -> anyhow::Result<Save> {
         let first = self.saved.recv().context("the folder is no longer watched")?;
+        // Editors write aside and move: what is still there is what was saved.
+        let mut file = first.file;
         loop {
             match self.saved.recv_timeout(QUIET) {
+                Ok(later) if !self.directory.join(&file).exists() => file = later.file,
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => bail!("the folder is no longer watched"),
             }
         }
         self.watch_folders()?;
-        Ok(first)
+        Ok(Save { file, at: first.at })
     }
 
     /// The folders of sources, new ones too. What toolchains fill is not watched at all: it may be thousands of folders.
@@ -90,16 +98,23 @@ impl Sources {
 /// Whether this file is the author's.
 fn is_source(file: &Path) -> bool {
     let names: Vec<_> = file.iter().map(|name| name.to_string_lossy()).collect();
+    let [folders @ .., last] = names.as_slice() else { return false };
     let made = |name: &str| name.starts_with('.') || name.ends_with('~') || MADE_FOLDERS.contains(&name);
-    let last = names.last().map(AsRef::as_ref).unwrap_or_default();
-    !names.is_empty()
-        && !names.iter().any(|name| made(name))
-        && last != "Cargo.lock"
-        && last != MANIFEST
-        && !MADE_ENDINGS.iter().any(|ending| last.ends_with(ending))
+    let is_made = names.iter().any(|name| made(name))
+        || MADE_FILES.contains(&last.as_ref())
+        || MADE_ENDINGS.iter().any(|ending| last.ends_with(ending))
+        || (folders.is_empty() && is_cargos_own(last));
+    !is_made
+}
+
+/// Cargo makes its folder `target` under a name such as `targetXh7Hjz`, and moves it.
+fn is_cargos_own(name: &str) -> bool {
+    name.strip_prefix("target")
+        .is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 const MADE_FOLDERS: [&str; 5] = ["target", "node_modules", "__pycache__", "zig-cache", "zig-out"];
+const MADE_FILES: [&str; 2] = ["Cargo.lock", MANIFEST];
 const MADE_ENDINGS: [&str; 5] = [".wasm", ".new", ".swp", ".tmp", ".bak"];
 /// Editors write a file in several steps.
 const QUIET: Duration = Duration::from_millis(20);
@@ -119,6 +134,7 @@ mod tests {
         for made in [
             "",
             "target/debug/x.rs",
+            "targetXh7Hjz",
             "node_modules/a/b.js",
             "x.wasm",
             "x.wasm.new",
