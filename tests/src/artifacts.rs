@@ -13,9 +13,14 @@ pub fn witgate() -> PathBuf {
     path
 }
 
+/// Where a guest lies once it is compiled; it may not be there.
+pub fn guest_path(kind_and_name: &str) -> PathBuf {
+    target_folder().join("guests").join(kind_and_name).with_extension("wasm")
+}
+
 /// A compiled guest, such as `policies/read-only`.
 pub fn guest(kind_and_name: &str) -> PathBuf {
-    let path = target_folder().join("guests").join(kind_and_name).with_extension("wasm");
+    let path = guest_path(kind_and_name);
     assert!(
         path.is_file(),
         "{} is missing: run `cargo xtask guests` first, or `cargo xtask test`, which does it",

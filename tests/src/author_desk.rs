@@ -79,7 +79,8 @@ impl AuthorDesk {
         process.ended_within(COMPILED).await
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    /// `witgate plugin` with these words, not started yet.
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(artifacts::witgate());
         command.arg("plugin").args(words).current_dir(self.path());
         // Compiled once for all tests.

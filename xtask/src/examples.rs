@@ -18,15 +18,18 @@ use witgate_guest_toolchain::Profile;
 use crate::guests::{self, Guest};
 use crate::tasks::repository;
 
+/// The languages that have examples, but Rust, which is [`guests`]'.
+pub(crate) const LANGUAGES: [Language; 3] = [Language::Js, Language::Python, Language::C];
+
 /// `cargo xtask examples`.
 pub(crate) fn build_and_show() -> anyhow::Result<()> {
-    guests::show(&build()?)
+    guests::show(&build(&LANGUAGES)?)
 }
 
 /// Builds the examples into `target/guests/examples/NAME-LANGUAGE.wasm`; those whose sources are as they were stay.
-pub(crate) fn build() -> anyhow::Result<Vec<Guest>> {
+pub(crate) fn build(languages: &[Language]) -> anyhow::Result<Vec<Guest>> {
     let mut guests = Vec::new();
-    for language in [Language::Js, Language::Python, Language::C] {
+    for &language in languages {
         let folder = repository().join("guests/examples").join(language.to_string());
         let tools = match toolchain(language) {
             Ok(tools) => tools,
@@ -104,8 +107,8 @@ fn toolchain(language: Language) -> anyhow::Result<Tools> {
 
 fn node(package: &str) -> anyhow::Result<PathBuf> {
     fetched(package, "node_modules/.bin", |folder| {
-        let install = ["install", "--no-audit", "--no-fund", "--silent", "--prefix"];
-        run(Command::new("npm").args(install).arg(folder).arg(package))
+        let install = ["install", "--no-audit", "--no-fund", "--silent", "--fetch-retries=1", "--fetch-timeout=60000"];
+        run(Command::new("npm").args(install).arg("--prefix").arg(folder).arg(package))
     })
 }
 

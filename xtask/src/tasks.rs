@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
+use witgate_guest_project::Language;
 use witgate_guest_toolchain::{guests_target_directory, target_directory};
 
 use crate::{examples, guests, instructions};
@@ -19,6 +20,9 @@ pub(crate) fn repository() -> PathBuf {
 /// `cargo xtask test`.
 pub(crate) fn test(cargo_test: &[String]) -> anyhow::Result<()> {
     guests::build_and_show()?;
+    // CPython is compiled for minutes in a debug build; its tests say how to turn them on.
+    let python = env::var_os("WITGATE_TEST_PYTHON").map(|_| Language::Python);
+    examples::build(&[Some(Language::Js), python, Some(Language::C)].into_iter().flatten().collect::<Vec<_>>())?;
     run(cargo_on_guests("test")?.args(["--workspace", "--lib"]))?;
     run(cargo_on_guests("test")?.args(["--package", "witgate-sdk", "--doc"]))?;
     // The integration tests start `target/debug/witgate`. Built with everything else, it shares their dependencies'
@@ -53,7 +57,7 @@ pub(crate) fn demo(words: &[String]) -> anyhow::Result<()> {
 /// `cargo xtask bench calls`.
 pub(crate) fn bench_calls(folders: &[PathBuf]) -> anyhow::Result<()> {
     guests::build()?;
-    examples::build()?;
+    examples::build(&examples::LANGUAGES)?;
     let policies = guests::output_directory()?.join("policies");
     let examples = guests::output_directory()?.join("examples");
     // Together with the binary, whose dependencies it shares: they are compiled once.

@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub use witgate_guest_toolchain::Profile;
-use witgate_guest_toolchain::{BuildError, GuestBuild, GuestToolchain, Packages, ToolchainError};
+pub use witgate_guest_toolchain::{BuildError, Profile};
+use witgate_guest_toolchain::{GuestBuild, GuestToolchain, Packages, ToolchainError};
 
 use crate::tools::{MissingTool, Tools};
 use crate::{Language, Project, World, bindings, core_module, project, wit};
@@ -74,6 +74,13 @@ impl Project {
     /// # Errors
     /// When the toolchain is missing, or does not make a component of the sources; the text says what to do.
     pub fn build(&self, build: &Build, output: &Path, progress: impl Fn(&str)) -> Result<(), ProjectBuildError> {
+        // Tools run in the project's folder: what they are told must mean the same there.
+        let directory = std::path::absolute(&self.directory);
+        let directory = directory.map_err(|source| failed("the folder cannot be resolved", source))?;
+        Self { directory, ..self.clone() }.build_there(build, output, progress)
+    }
+
+    fn build_there(&self, build: &Build, output: &Path, progress: impl Fn(&str)) -> Result<(), ProjectBuildError> {
         let scratch = tempfile::tempdir().map_err(|source| failed("cannot make a folder for the build", source))?;
         let own = self.directory.join("wit");
         let wit = if own.is_dir() {

@@ -71,7 +71,7 @@ struct Manifest {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidProject {
     /// It has no manifest.
-    #[error("`{directory}` is no plug-in's project: it has no `{MANIFEST}`", directory = .directory.display())]
+    #[error("`{directory}` is no plug-in's project: it has no `{MANIFEST}`; `witgate plugin new NAME` makes one", directory = .directory.display())]
     NoManifest {
         /// The folder.
         directory: PathBuf,
@@ -127,13 +127,18 @@ impl Project {
         Ok(Self { directory: directory.to_owned(), name, language, world })
     }
 
+    /// The manifest's text.
+    pub(crate) fn manifest(&self) -> String {
+        format!("name: {}\nlanguage: {}\nworld: {}\n", self.name, self.language, self.world.name())
+    }
+
     /// Where the component is left.
     pub fn component(&self) -> PathBuf {
         self.directory.join(format!("{}.wasm", self.name))
     }
 
     /// The file that the author writes, in the languages that have one.
-    pub(crate) fn source(&self) -> PathBuf {
+    pub fn source(&self) -> PathBuf {
         let name = match self.language {
             Language::Rust => "src/lib.rs".to_owned(),
             Language::Js => format!("{}.js", self.name),
@@ -145,7 +150,7 @@ impl Project {
 }
 
 /// Whether a plug-in of this kind can have this name.
-fn check_name(name: &str, kind: PluginKind) -> Result<(), InvalidProject> {
+pub(crate) fn check_name(name: &str, kind: PluginKind) -> Result<(), InvalidProject> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
     if !begins || name.len() > 63 || name.ends_with('-') || !name.bytes().all(plain) {

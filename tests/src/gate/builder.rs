@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use serde_json::{Map, Value, json};
@@ -20,6 +21,7 @@ use crate::cluster::Cluster;
 use crate::plugin_folder::{Plugin, PluginFolder};
 use crate::process::{Ended, Process};
 use crate::secrets;
+use crate::waiting::SOON;
 
 /// The people of the token file: name and group.
 const PEOPLE: [(&str, &str); 2] = [("jane", "group:default/developers"), ("john", "group:default/readers")];
@@ -36,6 +38,7 @@ pub struct GateBuilder {
     has_own_hosts: bool,
     client_tls: Option<Arc<ClientConfig>>,
     log_level: &'static str,
+    starts_within: Duration,
 }
 
 impl GateBuilder {
@@ -56,6 +59,7 @@ impl GateBuilder {
             has_own_hosts: false,
             client_tls: None,
             log_level: "trace",
+            starts_within: SOON,
         };
         let people: Vec<_> = PEOPLE
             .iter()
@@ -145,6 +149,13 @@ impl GateBuilder {
         self
     }
 
+    /// Starts within this time: a large component with settings is compiled at each start.
+    #[must_use]
+    pub fn starts_within(mut self, limit: Duration) -> Self {
+        self.starts_within = limit;
+        self
+    }
+
     /// Sets a variable of the gate's environment.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
@@ -204,7 +215,8 @@ impl GateBuilder {
         command.args(["--log-format", "json", "--log-level", self.log_level]);
         let process = Process::start(&mut command);
         let wanted = |line: &str| listener_of(line).filter(|(listener, _)| listener == "data plane");
-        let address = process.stderr.wait_for("the gate listens", 1, wanted).await.remove(0).1;
+        let address =
+            process.stderr.wait_for_within(self.starts_within, "the gate listens", 1, wanted).await.remove(0).1;
         // The admin listener is told before, where it has an address; by plain HTTP, where no more is said of it.
         let plain = self
             .configuration

@@ -3,7 +3,7 @@
 //! The reading, the sidecar, the loader and the self-test are the gate's own. What is different is where the file may
 //! stand, and that the settings may be others than the sidecar's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::cli::environment;
 use crate::plugins::builtin::BUILTINS;
 use crate::plugins::candidate::Wanted;
 use crate::plugins::folder::{self, ComponentFile, FolderContents, SidecarFile};
-use crate::plugins::load::HostLoader;
+use crate::plugins::load::{HostLoader, Load as _};
 use crate::plugins::sidecar::Sidecar;
 use crate::plugins::{PluginEntry, Problem};
 
@@ -54,6 +54,13 @@ impl WorkshopOptions {
         let config = HostConfig { cache_directory: self.cache_directory.clone(), ..HostConfig::default() };
         let host = Host::new(config).map_err(anyhow::Error::new)?;
         Ok(Workshop { loader: HostLoader::new(host, environment) })
+    }
+}
+
+impl Workshop {
+    /// Lets go of the compiled code of what was loaded so far. Functions are still known: the next version of a plug-in compiles what is new in it.
+    pub(crate) fn let_go(&self) {
+        self.loader.retain(&BTreeSet::new());
     }
 }
 

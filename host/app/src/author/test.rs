@@ -19,7 +19,7 @@ use coverage::Coverage;
 use suite::{Case, Expected, Suite};
 
 /// Run test cases against compiled policies
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct TestArgs {
     /// Files of cases, or folders in which every *.test.yaml counts
@@ -43,18 +43,23 @@ pub(crate) struct TestArgs {
 
 /// A case that was asked.
 pub(crate) struct Outcome {
-    name: String,
+    /// The case's name.
+    pub(super) name: String,
     took: Duration,
+    /// What the policies came to, in a line.
+    pub(super) verdict: String,
     /// Why it failed, for people.
-    failure: Option<String>,
+    pub(super) failure: Option<String>,
 }
 
 /// A file of cases that was run.
 pub(crate) struct SuiteOutcome {
-    name: String,
-    outcomes: Vec<Outcome>,
+    /// The file.
+    pub(super) name: String,
+    /// Its cases', in their order.
+    pub(super) outcomes: Vec<Outcome>,
     /// Why none of it could be asked.
-    error: Option<String>,
+    pub(super) error: Option<String>,
 }
 
 /// Runs the cases: 0 where all pass, 1 where one fails, a file is wrong or there are none.
@@ -95,6 +100,19 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(if failed + wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs every case of a folder and tells nobody; nothing where it has no file of cases.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub(super) async fn cases_of(folder: &Path, workshop: &Workshop) -> anyhow::Result<Vec<SuiteOutcome>> {
+    let (mut files, mut suites) = (Vec::new(), Vec::new());
+    find_in(folder, 0, &mut files)?;
+    for file in &files {
+        suites.push(run_file(file, &TestArgs::default(), workshop, &mut Coverage::default()).await);
+    }
+    Ok(suites)
 }
 
 async fn run_file(path: &Path, args: &TestArgs, workshop: &Workshop, coverage: &mut Coverage) -> SuiteOutcome {
@@ -149,7 +167,7 @@ async fn try_file(
         let took = began.elapsed();
         coverage.count(&case.question.query, &judgement.verdict);
         let failure = case.fault(&judgement).map(|fault| case.report(&fault, &judgement, &suite.path));
-        outcomes.push(Outcome { name: case.name, took, failure });
+        outcomes.push(Outcome { verdict: brief(&judgement.verdict), name: case.name, took, failure });
     }
     Ok(outcomes)
 }
@@ -189,6 +207,16 @@ impl Case {
         lines.push(format!("got        {fault}"));
         lines.extend(judgement.trace().into_iter().map(|line| format!("  {line}")));
         lines.join("\n")
+    }
+}
+
+/// The verdict in the words of a case.
+fn brief(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Allow { .. } => "allow".to_owned(),
+        Verdict::Deny(DenyReason::Silence) => "no-opinion".to_owned(),
+        Verdict::Deny(DenyReason::Policy { reason, .. }) => format!("deny: {reason}"),
+        Verdict::Deny(reason @ DenyReason::PolicyFailed { .. }) => format!("deny: {reason}"),
     }
 }
 

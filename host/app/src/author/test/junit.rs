@@ -17,7 +17,7 @@ pub(crate) fn write(path: &Path, suites: &[SuiteOutcome]) -> anyhow::Result<()> 
     let mut report = Report::new("witgate plugin test");
     for SuiteOutcome { name, outcomes, error } in suites {
         let mut suite = TestSuite::new(name.as_str());
-        for Outcome { name: case, took, failure } in outcomes {
+        for Outcome { name: case, took, failure, .. } in outcomes {
             let status = match failure {
                 None => TestCaseStatus::success(),
                 Some(text) => of(NonSuccessKind::Failure, text),
