@@ -61,7 +61,7 @@ pub(crate) fn bench_calls(folders: &[PathBuf]) -> anyhow::Result<()> {
     let policies = guests::output_directory()?.join("policies");
     let examples = guests::output_directory()?.join("examples");
     // Together with the binary, whose dependencies it shares: they are compiled once.
-    let packages = ["--package", "witgate", "--package", "witgate-bench"];
+    let packages = ["--package", "witgate", "--package", "witgate-bench", "--bin", "witgate", "--bin", "witgate-bench"];
     run(cargo("build").arg("--release").args(packages))?;
     let executable = target_directory(&env::current_exe()?, &repository()).join("release/witgate-bench");
     run(Command::new(executable).arg(policies).arg(examples).args(folders))
@@ -70,7 +70,7 @@ pub(crate) fn bench_calls(folders: &[PathBuf]) -> anyhow::Result<()> {
 /// `cargo xtask bench peers`.
 pub(crate) fn bench_peers(words: &[String]) -> anyhow::Result<()> {
     guests::build()?;
-    run(cargo("build").args(["--release", "--package", "witgate", "--package", "witgate-bench"]))?;
+    run(cargo("build").args(["--release", "--package", "witgate", "--package", "witgate-bench", "--bin", "witgate"]))?;
     // The harness only starts and reads: as the tests are built, which has compiled all of it before.
     build()?;
     let target = target_directory(&env::current_exe()?, &repository());
