@@ -20,8 +20,8 @@ pub(crate) fn repository() -> PathBuf {
 /// `cargo xtask test`.
 pub(crate) fn test(cargo_test: &[String]) -> anyhow::Result<()> {
     guests::build_and_show()?;
-    // CPython is compiled for minutes in a debug build; its tests say how to turn them on.
-    let python = env::var_os("WITGATE_TEST_PYTHON").map(|_| Language::Python);
+    // A debug build compiles CPython for minutes; its tests say how to turn them on.
+    let python = env::var_os("WITGATE_TEST_LARGE").map(|_| Language::Python);
     examples::build(&[Some(Language::Js), python, Some(Language::C)].into_iter().flatten().collect::<Vec<_>>())?;
     run(cargo_on_guests("test")?.args(["--workspace", "--lib"]))?;
     run(cargo_on_guests("test")?.args(["--package", "witgate-sdk", "--doc"]))?;
