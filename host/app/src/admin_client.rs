@@ -270,8 +270,9 @@ mod tests {
     async fn an_answer_is_bounded() {
         let (near, far) = tokio::io::duplex(1 << 16);
         let endless = async move {
-            use tokio::io::AsyncWriteExt as _;
-            let (read, mut write) = tokio::io::split(far);
+            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            let (mut read, mut write) = tokio::io::split(far);
+            assert!(read.read(&mut [0; 1024]).await.unwrap() > 0, "it asks first");
             let written = async {
                 write.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
                 loop {
