@@ -84,37 +84,30 @@ impl AdminOptions {
     /// # Errors
     /// When none begins.
     pub(crate) async fn open(&self, path: &str) -> anyhow::Result<OpenAnswer> {
-        let name = match &self.admin {
-            Endpoint::Tls(authority) => Some(self.name_of(authority)?),
-            Endpoint::Tcp(_) | Endpoint::Unix(_) => None,
-        };
-        let tls = name.is_some().then(|| self.tls()).transpose()?;
-        let opened = async {
-            match &self.admin {
-                Endpoint::Tcp(authority) => {
-                    let stream = TcpStream::connect(authority.as_str()).await?;
-                    OpenAnswer::of(stream, authority.as_str(), path).await
-                }
-                Endpoint::Unix(socket) => OpenAnswer::of(UnixStream::connect(socket).await?, "localhost", path).await,
-                Endpoint::Tls(authority) => {
-                    let (Some(name), Some(tls)) = (name, tls) else { unreachable!("made above for this endpoint") };
-                    let stream = TcpStream::connect(authority.as_str()).await?;
-                    let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await?;
-                    OpenAnswer::of(stream, authority.as_str(), path).await
-                }
+        let unreached = || self.unreached();
+        match &self.admin {
+            Endpoint::Tcp(authority) => {
+                let stream = TcpStream::connect(authority.as_str()).await.with_context(unreached)?;
+                OpenAnswer::of(stream, authority.as_str(), path).await.with_context(unreached)
             }
-        };
-        opened.await.with_context(|| self.unreached())
+            Endpoint::Unix(socket) => {
+                let stream = UnixStream::connect(socket).await.with_context(unreached)?;
+                OpenAnswer::of(stream, "localhost", path).await.with_context(unreached)
+            }
+            Endpoint::Tls(authority) => {
+                let name = self.server_name.as_deref().unwrap_or_else(|| bare(authority.host()));
+                let name = ServerName::try_from(name.to_owned())
+                    .with_context(|| format!("`{name}` is neither a DNS name nor an IP address"))?;
+                let connector = TlsConnector::from(Arc::new(self.tls()?));
+                let stream = TcpStream::connect(authority.as_str()).await.with_context(unreached)?;
+                let stream = connector.connect(name, stream).await.with_context(unreached)?;
+                OpenAnswer::of(stream, authority.as_str(), path).await.with_context(unreached)
+            }
+        }
     }
 
     fn unreached(&self) -> String {
         format!("cannot ask {}; is it `admin` in the gate's witgate.yaml?", self.admin)
-    }
-
-    fn name_of(&self, authority: &Authority) -> anyhow::Result<ServerName<'static>> {
-        let name = self.server_name.as_deref().unwrap_or_else(|| bare(authority.host()));
-        ServerName::try_from(name.to_owned())
-            .with_context(|| format!("`{name}` is neither a DNS name nor an IP address"))
     }
 
     fn tls(&self) -> anyhow::Result<rustls::ClientConfig> {

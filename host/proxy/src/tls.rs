@@ -212,3 +212,18 @@ impl ServerCertVerifier for NothingTrusted {
         self.0.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: clusters that are made at once share the system's authorities, and no others. Method: what two hold is the same object.
+    #[test]
+    fn the_systems_authorities_are_held_once() {
+        let verification = |ca_data| ServerVerification::new(ServerTrust { ca_data, skip_tls_verify: false }).unwrap();
+        let (one, other) = (verification(None), verification(None));
+        assert!(Arc::ptr_eq(&one.0, &other.0));
+        let authority = rcgen::generate_simple_self_signed(["authority".to_owned()]).unwrap().cert.pem();
+        assert!(!Arc::ptr_eq(&one.0, &verification(Some(authority)).0));
+    }
+}

@@ -27,22 +27,32 @@ pub(super) async fn json<T: DeserializeOwned>(admin: &AdminOptions, path: &str) 
         .with_context(|| format!("{path} is not understood; is this a witgate of another version?"))
 }
 
-/// Hears the events of `path`, each event's data, until they end.
+/// Hears the decisions that are told as events at `path`, until they end or nothing comes for as long as `silence_max`: the
+/// gate gives a sign of life oftener than that.
 ///
 /// # Errors
-/// When they do not begin.
-pub(super) async fn follow(admin: &AdminOptions, path: &str, mut hear: impl FnMut(&str)) -> anyhow::Result<()> {
+/// When they do not begin, or break off.
+pub(super) async fn follow(
+    admin: &AdminOptions,
+    path: &str,
+    silence_max: Duration,
+    mut hear: impl FnMut(&str),
+) -> anyhow::Result<()> {
     let mut answer = soon(admin, path, admin.open(path)).await?;
     ensure!(answer.status().is_success(), "{path} answered {}", answer.status());
-    let mut line = Vec::new();
-    while let Some(piece) = answer.piece().await {
+    let (mut line, mut event) = (Vec::new(), String::new());
+    let silent = || format!("{path}: silent for {silence_max:?}");
+    while let Some(piece) = tokio::time::timeout(silence_max, answer.piece()).await.with_context(silent)? {
         for byte in piece? {
             if byte != b'\n' {
                 ensure!(line.len() < LINE_BYTES_MAX, "{path} has a line that does not end");
                 line.push(byte);
                 continue;
             }
-            if let Some(data) = std::str::from_utf8(&line).ok().and_then(|line| line.strip_prefix("data: ")) {
+            let text = String::from_utf8_lossy(&line);
+            if let Some(name) = text.strip_prefix("event: ") {
+                name.clone_into(&mut event);
+            } else if let Some(data) = text.strip_prefix("data: ").filter(|_| event == "decision") {
                 hear(data);
             }
             line.clear();
@@ -62,3 +72,40 @@ async fn soon<T>(
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const LINE_BYTES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Options {
+        #[command(flatten)]
+        admin: AdminOptions,
+    }
+
+    /// Goal: decisions are heard and nothing else, and a gate that is gone without a word is noticed. Method: a listener that tells of
+    /// one and of lost ones, in pieces, and is silent then.
+    #[tokio::test]
+    async fn decisions_are_heard_until_nothing_comes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let gate = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            let told = "HTTP/1.1 200 OK\r\n\r\n: following\n\nevent: lost\ndata: {\"lost\":3}\n\nevent: dec";
+            stream.write_all(told.as_bytes()).await.unwrap();
+            stream.write_all(b"ision\ndata: {\"id\":\"1\"}\n\n").await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let Options { admin } = Options::parse_from(["top", "--admin", &address]);
+        let mut heard = Vec::new();
+        let ended = follow(&admin, "/decisions", Duration::from_secs(2), |data| heard.push(data.to_owned())).await;
+        assert!(ended.unwrap_err().to_string().contains("silent"), "it gives up");
+        assert_eq!(heard, [r#"{"id":"1"}"#]);
+        gate.abort();
+    }
+}

@@ -202,7 +202,7 @@ async fn keep_following(admin: AdminOptions, tell: mpsc::Sender<News>) {
             }
         };
         // That the gate does not answer is what the looks say.
-        let _ = client::follow(&admin, FOLLOWED, hear).await;
+        let _ = client::follow(&admin, FOLLOWED, SILENCE_MAX, hear).await;
         if tell.is_closed() {
             return;
         }
@@ -258,6 +258,8 @@ const NEWS_MAX: usize = 1_024;
 /// How long a key is waited for before it is asked whether the view has ended.
 const KEY_WAIT: Duration = Duration::from_millis(100);
 const FOLLOW_PAUSE: Duration = Duration::from_secs(1);
+/// Three of the gate's signs of life.
+const SILENCE_MAX: Duration = Duration::from_secs(45);
 const FOLLOWED: &str = "/decisions?follow=1&limit=100";
 
 #[cfg(test)]

@@ -13,12 +13,11 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use witgate_core::AuthError;
 use witgate_core::{
-    Authenticated, AuthenticationError, AuthenticationStrategy, Authenticator, BoxFuture, CallError, CallerCredentials,
-    ClusterDetails, ClusterName, Condition, Conditional, Credential, Decision, Digest, Generation, Grant, Issued,
-    Metadata, PermissionPolicy, PluginName, PolicyMode, PolicyQuery, Redacted, RequestAuth, SecretError, SecretStore,
-    UserInfo,
+    AuthError, Authenticated, AuthenticationError, AuthenticationStrategy, Authenticator, BoxFuture, CallError,
+    CallerCredentials, ClusterDetails, ClusterName, Condition, Conditional, Credential, Decision, Digest, Generation,
+    Grant, Issued, Metadata, PermissionPolicy, PluginName, PolicyMode, PolicyQuery, Redacted, RequestAuth, SecretError,
+    SecretStore, UserInfo,
 };
 use witgate_plugin::{Host, HostConfig, Limits as PluginLimits, LoadedPlugin, PluginSource};
 use witgate_proxy::counts::GateCounts;
