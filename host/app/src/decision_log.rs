@@ -47,7 +47,7 @@ impl DecisionLog for Decisions {
         line.push(b'\n');
         let line = Bytes::from(line);
         if let Some(recent) = &self.recent {
-            recent.put(&record, line.clone());
+            recent.put(line.clone());
         }
         if let Some(lines) = &self.lines {
             lines.put(place, line);

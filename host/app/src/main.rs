@@ -33,6 +33,10 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// The figures that chose it are in docs/performance.md.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     cli::Cli::parse().run()
 }

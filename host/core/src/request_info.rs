@@ -185,7 +185,11 @@ impl<'a> Parts<'a> {
     }
 
     fn nth(&self, index: usize) -> Option<&'a str> {
-        self.0?.split('/').nth(index)
+        let mut rest = self.0?;
+        for _ in 0..index {
+            rest = split_first(rest).1?;
+        }
+        Some(split_first(rest).0)
     }
 
     fn first(&self) -> Option<&'a str> {
@@ -198,15 +202,15 @@ impl<'a> Parts<'a> {
 
     fn skip(&mut self, count: usize) {
         for _ in 0..count {
-            self.0 = self.0.and_then(|rest| rest.split_once('/')).map(|(_, rest)| rest);
+            self.0 = self.0.and_then(|rest| split_first(rest).1);
         }
     }
 
     /// The next one; empty where none is left.
     fn take(&mut self) -> String {
-        let first = self.first().unwrap_or("").to_owned();
-        self.skip(1);
-        first
+        let (first, rest) = self.0.map_or(("", None), split_first);
+        self.0 = rest;
+        first.to_owned()
     }
 
     /// All that are left, without the empty ones.
@@ -217,6 +221,14 @@ impl<'a> Parts<'a> {
         }
         let segments: Vec<_> = rest.split('/').filter(|segment| !segment.is_empty()).collect();
         segments.join("/")
+    }
+}
+
+/// The first segment, and what stands behind its slash. Segments are short: looking at byte after byte is the quickest.
+fn split_first(path: &str) -> (&str, Option<&str>) {
+    match path.bytes().position(|byte| byte == b'/') {
+        Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..)),
+        None => (path, None),
     }
 }
 

@@ -34,6 +34,8 @@ pub use ambiguity::{AmbiguousTarget, Encoding, TargetPart};
 pub struct RequestTarget {
     /// What is forwarded.
     path_and_query: Box<str>,
+    /// How much of it is the path.
+    path_bytes: usize,
     /// The path, decoded once; none where nothing in it is escaped, which is nearly always.
     decoded_path: Option<Box<str>>,
 }
@@ -57,7 +59,8 @@ impl RequestTarget {
     /// When another reader could read it as something else; the error says what was found.
     pub fn parse(path_and_query: &str) -> Result<Self, AmbiguousTarget> {
         let decoded_path = ambiguity::decode_path_once(path_and_query)?;
-        Ok(Self { path_and_query: path_and_query.into(), decoded_path })
+        let path_bytes = path_and_query.find('?').unwrap_or(path_and_query.len());
+        Ok(Self { path_and_query: path_and_query.into(), path_bytes, decoded_path })
     }
 
     /// Path and query exactly as they came: what is forwarded.
@@ -67,7 +70,7 @@ impl RequestTarget {
 
     /// The path as it came, without the query.
     pub fn raw_path(&self) -> &str {
-        self.path_and_query.split_once('?').map_or(&*self.path_and_query, |(path, _)| path)
+        self.path_and_query.get(..self.path_bytes).unwrap_or_default()
     }
 
     /// The path, percent-decoded once: what the request is judged on.
@@ -77,7 +80,7 @@ impl RequestTarget {
 
     /// The query as it came, without the `?`; `Some("")` where nothing follows the `?`.
     pub fn query(&self) -> Option<&str> {
-        self.path_and_query.split_once('?').map(|(_, query)| query)
+        self.path_and_query.get(self.path_bytes + 1..)
     }
 }
 

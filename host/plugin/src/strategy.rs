@@ -1,6 +1,7 @@
 //! An authentication strategy that runs as WebAssembly.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,15 +64,18 @@ impl WasmStrategy {
         let cluster = lower_cluster(details);
         let entries: Vec<_> = request_auth.entries().iter().map(lower_entry).collect();
         let caller = caller.map(lower_user);
-        let answer = call.deadline.bound(async {
-            let instance = self.state.instance(&mut call.store, warm);
-            let leased = self.runner.meter.measure_instantiation(instance).await?;
-            call.store.data_mut().enter(Surroundings::Real);
-            call.store.data_mut().http.open(Some(details));
-            let answer = leased.instance.get_credential(&mut call.store, &cluster, &entries, caller.as_ref()).await?;
-            Ok((answer, leased))
-        });
-        let ended = answer.await;
+        let ended = {
+            let guest = pin!(async {
+                let meter = &self.runner.meter;
+                let leased = meter.measure_instantiation(pin!(self.state.instance(&mut call.store, warm))).await?;
+                call.store.data_mut().enter(Surroundings::Real);
+                call.store.data_mut().http.open(Some(details));
+                let store = &mut call.store;
+                let answer = leased.instance.get_credential(store, &cluster, &entries, caller.as_ref()).await?;
+                Ok((answer, leased))
+            });
+            call.deadline.bound(guest).await
+        };
         let (answer, leased) = call.outcome(ended)?;
         let answer = match answer {
             Ok(grant) => {
@@ -206,8 +210,12 @@ impl AuthenticationStrategy for WasmStrategy {
         let span = debug_span!("call_plugin", plugin = %self.runner.name, function = "get-credential");
         // By cluster too: one whose metadata traps the strategy takes no other one's credential.
         let whom = (cluster.name.as_str(), caller.map(|caller| caller.name.as_str()));
-        let call = self.runner.guarded(whom, self.call_credential(cluster, secrets, request_auth, caller));
-        Box::pin(self.runner.meter.measure(call).instrument(span))
+        let answer = async move {
+            let call = pin!(self.call_credential(cluster, secrets, request_auth, caller));
+            let guarded = pin!(self.runner.guarded(whom, call));
+            self.runner.meter.measure(guarded).await
+        };
+        Box::pin(answer.instrument(span))
     }
 
     fn present_auth_metadata<'a>(&'a self, metadata: &'a Metadata) -> BoxFuture<'a, Result<Metadata, CallError>> {

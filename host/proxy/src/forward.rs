@@ -16,7 +16,7 @@ use crate::renewal::Renewal;
 use crate::respond::GateError;
 use crate::snapshot::Cluster;
 use crate::trail::Trail;
-use crate::upstream::{InFlight, Lease, Target, UpstreamError};
+use crate::upstream::{Copy, InFlight, Sent, Target, UpstreamError};
 
 /// A client's request to a cluster, as it was judged.
 #[derive(Debug)]
@@ -90,19 +90,18 @@ pub(crate) async fn forward(
     let Pending { method, target, headers, body, upgrade: _ } = authorized.into_inner();
     let body = RequestBody::new(body);
     let asks_for_head = method == Method::HEAD;
-    let again = renewal.filter(|_| body.is_empty()).map(|(renewal, trail)| {
-        let (method, headers) = (method.clone(), headers.clone());
-        Again { renewal, trail, method, headers }
-    });
     let headers = identify(headers, identity)?;
     let request = build(method, &target, headers, body, cluster)?;
-    let (mut response, mut lease) = cluster.upstream.send(&identity.credential, request).await?;
-    if response.status() == StatusCode::UNAUTHORIZED
-        && let Some(again) = again
-        && let Some(second) = Box::pin(again.send(cluster, identity, &target)).await?
+    let copied = if renewal.is_some() { Copy::Wanted } else { Copy::NotWanted };
+    let mut sent = cluster.upstream.send(&identity.credential, request, copied).await?;
+    if sent.response.status() == StatusCode::UNAUTHORIZED
+        && let Some((renewal, trail)) = renewal
+        && let Some(request) = sent.copy.take()
+        && let Some(again) = Box::pin(send_again(request, cluster, identity, renewal, trail)).await?
     {
-        (response, lease) = second;
+        sent = again;
     }
+    let Sent { response, lease, copy: _ } = sent;
     let (mut parts, incoming) = response.into_parts();
     check_answer(parts.status, &parts.headers)?;
     headers::strip_answer(&mut parts.headers);
@@ -119,28 +118,18 @@ pub(crate) async fn forward(
     Ok(answer)
 }
 
-/// A request that can go up a second time, as somebody else.
-struct Again<'a> {
-    renewal: Renewal<'a>,
-    trail: &'a mut Trail,
-    method: Method,
-    headers: HeaderMap,
-}
-
-impl Again<'_> {
-    /// Sends it as whom the renewal says; none where that is nobody else.
-    async fn send(
-        self,
-        cluster: &Cluster,
-        identity: &Identity,
-        target: &RequestTarget,
-    ) -> Result<Option<(Response<Incoming>, Lease)>, GateError> {
-        let Self { renewal, trail, method, headers } = self;
-        let Some(identity) = renewal.instead_of(identity, trail).await else { return Ok(None) };
-        let headers = identify(headers, &identity)?;
-        let request = build(method, target, headers, RequestBody::empty(), cluster)?;
-        Ok(Some(cluster.upstream.send(&identity.credential, request).await?))
-    }
+/// Sends a request that went up as `identity` as whom the renewal says; none where that is nobody else.
+async fn send_again(
+    mut request: Request<RequestBody>,
+    cluster: &Cluster,
+    identity: &Identity,
+    renewal: Renewal<'_>,
+    trail: &mut Trail,
+) -> Result<Option<Sent>, GateError> {
+    let Some(identity) = renewal.instead_of(identity, trail).await else { return Ok(None) };
+    let headers = std::mem::take(request.headers_mut());
+    *request.headers_mut() = identify(headers, &identity)?;
+    Ok(Some(cluster.upstream.send(&identity.credential, request, Copy::NotWanted).await?))
 }
 
 /// Strips what ends at the gate, stamps the identity, and looks once more.

@@ -20,7 +20,7 @@ use crate::upstream::UnusableCredential;
 const FORBIDDEN_PREFIXES: [&str; 6] = ["impersonate-", "x-remote-", "backstage-", "x-forwarded-", "witgate-", "proxy-"];
 
 /// By these some servers read another method or path than the request line's, and it is that which was judged.
-const OVERRIDES: [HeaderName; 5] = [
+static OVERRIDES: [HeaderName; 5] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
@@ -30,11 +30,11 @@ const OVERRIDES: [HeaderName; 5] = [
 
 /// Headers that a client sends to the gate and to nobody behind it.
 /// `Trailer` too: a request's trailers end here, where nothing strips them (`body.rs`).
-const FORBIDDEN: [HeaderName; 9] =
+static FORBIDDEN: [HeaderName; 9] =
     [AUTHORIZATION, COOKIE, FORWARDED, HOST, ORIGIN, REFERER, EXPECT, TRAILER, HeaderName::from_static("x-real-ip")];
 
 /// Headers of one connection only (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [HeaderName; 9] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -47,7 +47,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// What an API server may not tell the client's browser: it speaks for the gate's origin.
-const DROPPED_FROM_ANSWERS: [HeaderName; 12] = [
+static DROPPED_FROM_ANSWERS: [HeaderName; 12] = [
     SET_COOKIE,
     STRICT_TRANSPORT_SECURITY,
     PUBLIC_KEY_PINS,
@@ -79,13 +79,7 @@ pub enum Authorization<'a> {
 /// Removes from a request all that ends at the gate.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
-    for name in FORBIDDEN.iter().chain(&OVERRIDES) {
-        headers.remove(name);
-    }
-    let forbidden: Vec<HeaderName> = headers.keys().filter(|name| is_forbidden(name)).cloned().collect();
-    for name in forbidden {
-        headers.remove(name);
-    }
+    remove_where(headers, |name| is_forbidden(name) || FORBIDDEN.contains(name) || OVERRIDES.contains(name));
 }
 
 /// Sets the identity that goes up. Headers have been stripped before.
@@ -148,13 +142,7 @@ pub(crate) fn tripwire(headers: &HeaderMap, authorized: bool, impersonates: bool
 /// Removes from an answer what is of one connection or speaks for the gate's origin.
 pub(crate) fn strip_answer(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
-    for name in &DROPPED_FROM_ANSWERS {
-        headers.remove(name);
-    }
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with("witgate-")).cloned().collect();
-    for name in ours {
-        headers.remove(name);
-    }
+    remove_where(headers, |name| DROPPED_FROM_ANSWERS.contains(name) || name.as_str().starts_with("witgate-"));
 }
 
 /// The protocol that a request asks to switch to, in lower case: `websocket`, `spdy/3.1`, …
@@ -181,6 +169,14 @@ pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iter
         .filter(|token| !token.is_empty())
 }
 
+/// Looks at each header that is there: those are fewer than the names that could be.
+fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let unwanted: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in unwanted {
+        headers.remove(name);
+    }
+}
+
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     // `TE: trailers` is the one hop-by-hop header that a next hop may need (gRPC-style trailers).
     let wants_trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
@@ -191,9 +187,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+    remove_where(headers, |name| HOP_BY_HOP.contains(name));
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }

@@ -17,8 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Request;
 use witgate_core::{BoxError, Credential};
 
 use crate::body::RequestBody;
@@ -30,6 +29,7 @@ pub use connect::UpstreamIo;
 use identity::Identities;
 pub use identity::UnusableCredential;
 pub(crate) use pool::Lease;
+pub(crate) use send::{Copy, Sent};
 pub use target::{InvalidTarget, Target};
 pub use tunnel::{InvalidProxy, Proxy};
 
@@ -193,9 +193,10 @@ impl Upstream {
         &self,
         credential: &Credential,
         request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        copied: Copy,
+    ) -> Result<Sent, SendError> {
         let identity = self.identity(credential)?;
-        Ok(send::send(&self.connector, &identity, &self.limits, request).await?)
+        Ok(send::send(&self.connector, &identity, &self.limits, request, copied).await?)
     }
 
     /// A fresh HTTP/1.1 connection that is never pooled, for an upgrade.

@@ -3,7 +3,6 @@
 //! Followed as server-sent events (`Accept: text/event-stream`, or `?follow`): an event `decision` for each, with the log's line;
 //! an event `lost` with how many when the reader was too slow for them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use http::{HeaderMap, Response, StatusCode};
 use tokio::sync::mpsc;
 
 use super::body::{self, Body};
-use crate::decision_log::recent::{FOLLOWERS_MAX, Filter, Follower, Heard, KEPT_MAX, Kept, Recent};
+use crate::decision_log::recent::{FOLLOWERS_MAX, Filter, Follower, Heard, KEPT_MAX, Recent};
 
 /// Answers with the decisions that the query asks for.
 pub(super) fn respond(recent: &Recent, query: Option<&str>, headers: &HeaderMap) -> Response<Body> {
@@ -102,18 +101,18 @@ fn decode(value: &str) -> Option<String> {
 }
 
 /// `{"decisions": [the lines]}`: they are JSON already.
-fn list(kept: &[Arc<Kept>]) -> Bytes {
+fn list(lines: &[Bytes]) -> Bytes {
     let mut list = b"{\"decisions\": [".to_vec();
-    for (index, kept) in kept.iter().enumerate() {
+    for (index, line) in lines.iter().enumerate() {
         list.extend_from_slice(if index == 0 { b"\n" } else { b",\n" });
-        list.extend_from_slice(kept.line.trim_ascii_end());
+        list.extend_from_slice(line.trim_ascii_end());
     }
     list.extend_from_slice(b"\n]}\n");
     list.into()
 }
 
 /// Sends events until the reader is gone, or there is nothing to come.
-async fn tell(kept: Vec<Arc<Kept>>, mut follower: Follower, events: mpsc::Sender<Bytes>) {
+async fn tell(kept: Vec<Bytes>, mut follower: Follower, events: mpsc::Sender<Bytes>) {
     // Says that it begins, so that a reader knows that it misses nothing from now on.
     let mut next = Bytes::from_static(b": following\n\n");
     let mut kept = kept.into_iter();
@@ -121,13 +120,13 @@ async fn tell(kept: Vec<Arc<Kept>>, mut follower: Follower, events: mpsc::Sender
         if events.send(next).await.is_err() {
             return;
         }
-        if let Some(kept) = kept.next() {
-            next = event(&kept);
+        if let Some(line) = kept.next() {
+            next = event(&line);
             continue;
         }
         next = tokio::select! {
             heard = follower.next() => match heard {
-                Some(Heard::Decision(kept)) => event(&kept),
+                Some(Heard::Decision(line)) => event(&line),
                 Some(Heard::Lost(count)) => format!("event: lost\ndata: {{\"lost\":{count}}}\n\n").into(),
                 None => return,
             },
@@ -137,10 +136,10 @@ async fn tell(kept: Vec<Arc<Kept>>, mut follower: Follower, events: mpsc::Sender
     }
 }
 
-fn event(kept: &Kept) -> Bytes {
+fn event(line: &[u8]) -> Bytes {
     let mut event = b"event: decision\ndata: ".to_vec();
     // JSON has no line feed of its own.
-    event.extend_from_slice(kept.line.trim_ascii_end());
+    event.extend_from_slice(line.trim_ascii_end());
     event.extend_from_slice(b"\n\n");
     event.into()
 }

@@ -3,33 +3,39 @@
 //! A ring of a fixed size, and a channel of a fixed size behind it: a follower who reads slowly loses decisions and is told how
 //! many; the gate never waits for one.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use serde::Deserialize;
 use tokio::sync::broadcast;
-use witgate_proxy::decision::{DecisionRecord, Outcome};
 
-/// The last decisions.
+/// The last decisions, as the lines that stand in the log, each with its line feed.
 pub(crate) struct Recent {
-    ring: Mutex<VecDeque<Arc<Kept>>>,
-    live: broadcast::Sender<Arc<Kept>>,
+    ring: Mutex<VecDeque<Bytes>>,
+    live: broadcast::Sender<Bytes>,
     followers: Arc<AtomicUsize>,
 }
 
-/// One decision: its line, and what it is filtered by.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    /// The line as it stands in the log, with its line feed.
-    pub(crate) line: Bytes,
-    id: String,
-    time: jiff::Timestamp,
-    user: Option<Arc<str>>,
-    cluster: Option<String>,
-    verb: String,
-    policy: Option<String>,
-    decision: Outcome,
+/// What a line is filtered by. Read when somebody filters, and not when the decision is made: most lines nobody asks for.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    time: Cow<'a, str>,
+    #[serde(borrow, default)]
+    user: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    cluster: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    verb: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    policy: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    decision: Cow<'a, str>,
 }
 
 /// Which decisions are wanted; all by default.
@@ -46,7 +52,7 @@ pub(crate) struct Filter {
 
 /// One who follows decisions as they come. A place for another is free when it is dropped.
 pub(crate) struct Follower {
-    receiver: broadcast::Receiver<Arc<Kept>>,
+    receiver: broadcast::Receiver<Bytes>,
     filter: Filter,
     followers: Arc<AtomicUsize>,
 }
@@ -54,8 +60,8 @@ pub(crate) struct Follower {
 /// What a follower hears.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// A decision.
-    Decision(Arc<Kept>),
+    /// A decision's line.
+    Decision(Bytes),
     /// It was too slow for so many.
     Lost(u64),
 }
@@ -71,36 +77,25 @@ impl Default for Recent {
 }
 
 impl Recent {
-    /// Takes one decision, with its line.
-    pub(crate) fn put(&self, record: &DecisionRecord, line: Bytes) {
-        let kept = Arc::new(Kept {
-            line,
-            id: record.id.to_string(),
-            // The gate's own, so it is one.
-            time: record.time.parse().unwrap_or_default(),
-            user: record.user.clone(),
-            cluster: record.request.cluster.clone(),
-            verb: record.request.verb.clone().into_owned(),
-            policy: record.policy.as_ref().map(|policy| policy.as_str().to_owned()),
-            decision: record.decision,
-        });
+    /// Takes one decision's line.
+    pub(crate) fn put(&self, line: Bytes) {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         if ring.len() == KEPT_MAX {
             ring.pop_front();
         }
-        ring.push_back(Arc::clone(&kept));
+        ring.push_back(line.clone());
         // Under the lock, so that who begins to follow misses none and hears none twice. Nobody may be listening.
-        let _ = self.live.send(kept);
+        let _ = self.live.send(line);
     }
 
     /// The last `count` that `filter` takes, the oldest first.
-    pub(crate) fn last(&self, filter: &Filter, count: usize) -> Vec<Arc<Kept>> {
+    pub(crate) fn last(&self, filter: &Filter, count: usize) -> Vec<Bytes> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         Self::pick(&ring, filter, count)
     }
 
     /// The last `count` that `filter` takes, and then all as they come; none when there are as many followers as may be.
-    pub(crate) fn follow(&self, filter: Filter, count: usize) -> Option<(Vec<Arc<Kept>>, Follower)> {
+    pub(crate) fn follow(&self, filter: Filter, count: usize) -> Option<(Vec<Bytes>, Follower)> {
         let followers = Arc::clone(&self.followers);
         let before = followers.fetch_add(1, Ordering::Relaxed);
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,24 +103,30 @@ impl Recent {
         (before < FOLLOWERS_MAX).then(|| (Self::pick(&ring, &follower.filter, count), follower))
     }
 
-    fn pick(ring: &VecDeque<Arc<Kept>>, filter: &Filter, count: usize) -> Vec<Arc<Kept>> {
-        let mut picked: Vec<_> = ring.iter().rev().filter(|kept| filter.takes(kept)).take(count).cloned().collect();
+    fn pick(ring: &VecDeque<Bytes>, filter: &Filter, count: usize) -> Vec<Bytes> {
+        let mut picked: Vec<_> = ring.iter().rev().filter(|line| filter.takes(line)).take(count).cloned().collect();
         picked.reverse();
         picked
     }
 }
 
 impl Filter {
-    fn takes(&self, kept: &Kept) -> bool {
-        let is =
-            |wanted: &Option<String>, given: Option<&str>| wanted.as_deref().is_none_or(|wanted| given == Some(wanted));
-        is(&self.id, Some(&kept.id))
-            && is(&self.user, kept.user.as_deref())
-            && is(&self.cluster, kept.cluster.as_deref())
-            && is(&self.decision, Some(kept.decision.as_str()))
-            && is(&self.policy, kept.policy.as_deref())
-            && is(&self.verb, Some(&kept.verb))
-            && self.since.is_none_or(|since| kept.time >= since)
+    fn takes(&self, line: &[u8]) -> bool {
+        if *self == Self::default() {
+            return true;
+        }
+        // The gate's own lines, which can be read.
+        let Ok(fields) = serde_json::from_slice::<Fields<'_>>(line) else { return false };
+        let is = |wanted: &Option<String>, given: Option<&Cow<'_, str>>| {
+            wanted.as_deref().is_none_or(|wanted| given.is_some_and(|given| given == wanted))
+        };
+        is(&self.id, Some(&fields.id))
+            && is(&self.user, fields.user.as_ref())
+            && is(&self.cluster, fields.cluster.as_ref())
+            && is(&self.decision, Some(&fields.decision))
+            && is(&self.policy, fields.policy.as_ref())
+            && is(&self.verb, fields.verb.as_ref())
+            && self.since.is_none_or(|since| fields.time.parse().is_ok_and(|time: jiff::Timestamp| time >= since))
     }
 }
 
@@ -134,7 +135,7 @@ impl Follower {
     pub(crate) async fn next(&mut self) -> Option<Heard> {
         loop {
             match self.receiver.recv().await {
-                Ok(kept) if self.filter.takes(&kept) => return Some(Heard::Decision(kept)),
+                Ok(line) if self.filter.takes(&line) => return Some(Heard::Decision(line)),
                 Ok(_) => {}
                 Err(broadcast::error::RecvError::Lagged(lost)) => return Some(Heard::Lost(lost)),
                 Err(broadcast::error::RecvError::Closed) => return None,
@@ -160,39 +161,21 @@ pub(crate) const FOLLOWERS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
-    use witgate_core::Generation;
-    use witgate_proxy::decision::{DecisionId, RequestFields};
+    use serde_json::json;
 
     use super::*;
 
-    fn put(recent: &Recent, user: &str, verb: &'static str) {
-        let record = DecisionRecord {
-            id: DecisionId::generate(),
-            time: "2026-01-02T03:04:05Z".into(),
-            user: Some(user.into()),
-            groups: None,
-            permission: None,
-            request: RequestFields { verb: verb.into(), cluster: Some("one".into()), ..RequestFields::default() },
-            decision: Outcome::Deny,
-            reason: None,
-            policy: None,
-            digest: None,
-            generation: Generation(1),
-            policy_us: None,
-            strategy: None,
-            credential: None,
-            cache_hit: None,
-            strategy_us: None,
-            status: None,
-            bytes: None,
-            duration_ms: None,
-            close_reason: None,
-        };
-        recent.put(&record, Bytes::from(user.to_owned()));
+    fn put(recent: &Recent, user: &str, verb: &str) {
+        let line = json!({
+            "id": "01", "time": "2026-01-02T03:04:05Z", "user": user, "cluster": "one", "verb": verb,
+            "decision": "deny", "generation": 1,
+        });
+        recent.put(Bytes::from(format!("{line}\n")));
     }
 
-    fn users(kept: &[Arc<Kept>]) -> Vec<&str> {
-        kept.iter().filter_map(|kept| kept.user.as_deref()).collect()
+    fn users(lines: &[Bytes]) -> Vec<String> {
+        let user = |line: &Bytes| serde_json::from_slice::<Fields<'_>>(line).unwrap().user.unwrap().into_owned();
+        lines.iter().map(user).collect()
     }
 
     /// Goal: the ring is bounded, and filters pick. Method: one more than it holds, then rows.
@@ -211,6 +194,7 @@ mod tests {
         check(Filter { user: some("jane"), ..Filter::default() }, &["jane", "jane"]);
         check(Filter { verb: some("list"), ..Filter::default() }, &["john"]);
         check(Filter { decision: some("allow"), ..Filter::default() }, &[]);
+        check(Filter { id: some("01"), ..Filter::default() }, &["jane", "john"]);
         check(Filter { policy: some("p"), ..Filter::default() }, &[]);
         check(Filter { cluster: some("one"), verb: some("list"), ..Filter::default() }, &["john"]);
         check(Filter { since: "2026-01-02T03:04:06Z".parse().ok(), ..Filter::default() }, &[]);

@@ -218,10 +218,13 @@ fn decode_judged(path: &str) -> Result<Cow<'_, str>, AmbiguousTarget> {
         return Err(character("//", Encoding::Once));
     }
     let decoded = decode(path, EscapedSlash::Refused)?;
-    // No escaped slash was taken, so both split into the same segments.
-    for (segment, raw) in decoded.split('/').zip(path.split('/')) {
-        if is_dot_segment(segment) {
-            return Err(AmbiguousTarget::DotSegment { found: excerpt(raw), encoding: Encoding::Once });
+    // The first segment is empty, so that a dot segment has a slash before it; hardly any path is looked through for more.
+    if decoded.contains("/.") {
+        // No escaped slash was taken, so both split into the same segments.
+        for (segment, raw) in decoded.split('/').zip(path.split('/')) {
+            if is_dot_segment(segment) {
+                return Err(AmbiguousTarget::DotSegment { found: excerpt(raw), encoding: Encoding::Once });
+            }
         }
     }
     // Stricter than an escape, which has two digits: Kubernetes allows no `%` in a name anyway.

@@ -5,20 +5,29 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep};
 use witgate_core::BoxError;
 
 use crate::body::Body;
 
 /// The requests that one connection has under way.
 #[derive(Clone, Debug)]
-pub(super) struct Activity(Arc<watch::Sender<usize>>);
+pub(super) struct Activity(Arc<Requests>);
+
+/// Counted without waking anybody: who waits for a connection to rest looks when it could have rested for long enough.
+#[derive(Debug)]
+struct Requests {
+    under_way: AtomicUsize,
+    connected_at: Instant,
+    /// When the last one was over: nanoseconds after `connected_at`.
+    rests_since: AtomicU64,
+}
 
 /// One request under way; over when it is dropped.
 #[derive(Debug)]
@@ -33,32 +42,41 @@ pub(super) struct Counted {
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(0)))
+        let (under_way, rests_since) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self(Arc::new(Requests { under_way, connected_at: Instant::now(), rests_since }))
     }
 
     /// For one more request.
     pub(super) fn enter(&self) -> Place {
-        self.0.send_modify(|count| *count += 1);
+        self.0.under_way.fetch_add(1, Ordering::AcqRel);
         Place(self.clone())
     }
 
     /// Ends when no request was under way for `limit`, without a break.
     pub(super) async fn none_for(&self, limit: Duration) {
-        let mut count = self.0.subscribe();
         loop {
-            // The sender lives as long as `self`.
-            let _ = count.wait_for(|count| *count == 0).await;
-            if timeout(limit, count.changed()).await.is_err() {
+            let rested = self.rested();
+            if rested >= limit {
                 return;
             }
+            sleep(limit.saturating_sub(rested)).await;
         }
+    }
+
+    /// For how long no request has been under way.
+    fn rested(&self) -> Duration {
+        if self.0.under_way.load(Ordering::Acquire) > 0 {
+            return Duration::ZERO;
+        }
+        let since = Duration::from_nanos(self.0.rests_since.load(Ordering::Acquire));
+        self.0.connected_at.elapsed().saturating_sub(since)
     }
 }
 
 impl Place {
     /// Never over: the connection counts as busy to its end.
     pub(super) fn for_ever(self) -> Self {
-        self.0.0.send_modify(|count| *count += 1);
+        self.0.0.under_way.fetch_add(1, Ordering::AcqRel);
         self
     }
 
@@ -69,7 +87,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.0.send_modify(|count| *count -= 1);
+        let Activity(requests) = &self.0;
+        // Before it is counted as over: who sees none under way sees since when.
+        let now = u64::try_from(requests.connected_at.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        requests.rests_since.fetch_max(now, Ordering::AcqRel);
+        requests.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -121,6 +143,6 @@ mod tests {
     async fn a_place_for_ever_is_never_given_back() {
         let activity = Activity::new();
         drop(activity.enter().for_ever());
-        assert!(timeout(LIMIT * 1000, activity.none_for(LIMIT)).await.is_err());
+        assert!(tokio::time::timeout(LIMIT * 1000, activity.none_for(LIMIT)).await.is_err());
     }
 }

@@ -22,6 +22,21 @@ use super::{Target, UpstreamError};
 use crate::body::{Progress, RequestBody};
 use crate::limits::Limits;
 
+/// An answer, the connection that it comes on, and the request once more where it may be wanted.
+pub(crate) struct Sent {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) lease: Lease,
+    /// As it was given; none where it has a body, or nobody asked for it.
+    pub(crate) copy: Option<Request<RequestBody>>,
+}
+
+/// Whether the sender wants its request back, to send it as somebody else.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Copy {
+    Wanted,
+    NotWanted,
+}
+
 /// Connections that one request may try: two that had closed meanwhile, and a fresh one.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -30,7 +45,8 @@ pub(super) async fn send(
     identity: &Identity,
     limits: &Limits,
     request: Request<RequestBody>,
-) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+    copied: Copy,
+) -> Result<Sent, UpstreamError> {
     let progress = request.body().progress();
     let mut request = Some(request);
     let mut last = UpstreamError::NotSent;
@@ -38,7 +54,8 @@ pub(super) async fn send(
         let Some(unsent) = request.take() else { break };
         let freshness = if attempt == ATTEMPTS_MAX { Freshness::New } else { Freshness::Any };
         let mut lease = identity.pool.lease(connector, &identity.tls.any_protocol, freshness).await?;
-        let copy = (unsent.body().is_empty() && (lease.reused || lease.is_http2())).then(|| copy_of(&unsent));
+        let useful = copied == Copy::Wanted || lease.reused || lease.is_http2();
+        let copy = (unsent.body().is_empty() && useful).then(|| copy_of(&unsent));
         let may_repeat = lease.reused && is_repeatable(unsent.method());
         let prepared = prepare(connector.target(), unsent, lease.is_http2())
             .map_err(|error| UpstreamError::Protocol(error.into()))?;
@@ -47,7 +64,7 @@ pub(super) async fn send(
             within(limits.header_timeout, &progress, answer).await?
         };
         match answered {
-            Ok(response) => return Ok((response, lease)),
+            Ok(response) => return Ok(Sent { response, lease, copy }),
             Err(mut failed) => {
                 let unwritten = failed.take_message();
                 let unprocessed = is_unprocessed(failed.error());
