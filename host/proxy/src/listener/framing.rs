@@ -11,10 +11,12 @@
 //! connections whose upgrade was refused.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
+use memchr::{memchr, memchr_iter, memmem};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// In a request that stands for a refused one: what was wrong. A client that sends it refuses itself.
@@ -117,7 +119,7 @@ impl<I> Framed<I> {
         let end = self
             .unread
             .get(from..)
-            .and_then(|fresh| fresh.windows(4).position(|window| window == b"\r\n\r\n"))
+            .and_then(|fresh| memmem::find(fresh, b"\r\n\r\n"))
             .map(|position| from + position + 4);
         let fresh = self.unread.get(self.scanned.saturating_sub(1)..end.unwrap_or(self.unread.len()));
         let bare = self.unread.starts_with(b"\n") || has_bare_line_feed(fresh.unwrap_or_default());
@@ -144,9 +146,9 @@ impl<I> Framed<I> {
 /// What frames the message behind this head, or why that is not plain.
 fn judge(head: &[u8]) -> Result<Part, &'static str> {
     let head = head.strip_suffix(b"\r\n\r\n").unwrap_or(head);
-    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut lines = lines(head);
     let request_line = lines.next().unwrap_or_default();
-    if request_line.contains(&b'#') {
+    if memchr(b'#', request_line).is_some() {
         return Err("the URL has a fragment");
     }
     let mut length = None;
@@ -157,7 +159,7 @@ fn judge(head: &[u8]) -> Result<Part, &'static str> {
         if line.starts_with(b" ") || line.starts_with(b"\t") {
             return Err("a header is folded over two lines");
         }
-        if line.contains(&b'\r') {
+        if memchr(b'\r', line).is_some() {
             return Err("a line holds CR alone");
         }
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
@@ -190,6 +192,20 @@ fn judge(head: &[u8]) -> Result<Part, &'static str> {
     }
 }
 
+/// The lines of a head, without their ends.
+fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(head);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let (line, after) = match memchr(b'\n', text) {
+            Some(feed) => (text.get(..feed).unwrap_or_default(), text.get(feed + 1..)),
+            None => (text, None),
+        };
+        rest = after;
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    })
+}
+
 fn content_length(value: &[u8]) -> Result<u64, &'static str> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse().ok());
@@ -220,7 +236,7 @@ fn counted(left: u64, available: usize, more: fn(u64) -> Part, then: Part) -> (u
 }
 
 fn has_bare_line_feed(bytes: &[u8]) -> bool {
-    bytes.windows(2).any(|pair| matches!(pair, [before, b'\n'] if *before != b'\r'))
+    memchr_iter(b'\n', bytes).any(|feed| feed > 0 && bytes.get(feed - 1) != Some(&b'\r'))
 }
 
 fn invalid(what: &'static str) -> io::Error {
@@ -258,10 +274,10 @@ impl<I: AsyncRead + Unpin> AsyncRead for Framed<I> {
                 }
                 Part::Opaque => return Pin::new(&mut this.io).poll_read(cx, buf),
                 Part::Refused => {
-                    let mut scratch = [0; READ_BYTES];
+                    let mut scratch = [MaybeUninit::uninit(); READ_BYTES];
                     let mut thrown_away = 0;
                     while thrown_away < REFUSED_BYTES_MAX {
-                        let mut read = ReadBuf::new(&mut scratch);
+                        let mut read = ReadBuf::uninit(&mut scratch);
                         ready!(Pin::new(&mut this.io).poll_read(cx, &mut read))?;
                         match read.filled().len() {
                             0 => return Poll::Ready(Ok(())),
@@ -271,8 +287,8 @@ impl<I: AsyncRead + Unpin> AsyncRead for Framed<I> {
                     return Poll::Ready(Err(invalid("a refused client goes on sending")));
                 }
                 Part::Head | Part::ChunkSize | Part::ChunkEnd | Part::Trailer => {
-                    let mut scratch = [0; READ_BYTES];
-                    let mut read = ReadBuf::new(&mut scratch);
+                    let mut scratch = [MaybeUninit::uninit(); READ_BYTES];
+                    let mut read = ReadBuf::uninit(&mut scratch);
                     ready!(Pin::new(&mut this.io).poll_read(cx, &mut read))?;
                     if read.filled().is_empty() {
                         // The end; the library sees what is left of a head, and the end behind it.
