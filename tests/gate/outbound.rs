@@ -10,6 +10,7 @@ use witgate_tests::cluster::Cluster;
 use witgate_tests::gate::{Gate, GateBuilder};
 use witgate_tests::plugin_folder::Plugin;
 use witgate_tests::secrets::secret;
+use witgate_tests::waiting::until;
 
 use crate::NOTHING;
 
@@ -80,6 +81,39 @@ async fn a_private_server_is_reached_by_its_own_authority() {
     let strict = gate(json!([origin])).cluster(cluster()).start().await;
     assert_eq!(refusal(&strict.client_as("jane").get(PODS).await), "fetch: Untrusted");
     assert_eq!(tokens.heard().len(), 1);
+}
+
+/// Goal: a token server moves to another authority while the gate serves. Method: its `caFile` is written anew; the sidecar
+/// stays as it is, and so does the generation.
+#[tokio::test]
+async fn a_private_servers_authority_is_read_again() {
+    let api_server = ApiServer::start().await;
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let tokens = ApiServer::answering(|_| Reply::new(200, "from-tls")).tls(&new).start().await;
+    let origin = tokens.url();
+    let gate = gate(json!([{ "origin": origin, "addresses": ["127.0.0.0/8"], "caFile": "../ca.pem" }]))
+        .file("ca.pem", &old.pem())
+        .cluster(fetching("one", &api_server, &origin))
+        .start()
+        .await;
+    let jane = gate.client_as("jane");
+    assert_eq!(refusal(&jane.get(PODS).await), "fetch: Untrusted");
+
+    std::fs::write(gate.folder().join("ca.pem"), new.pem()).unwrap();
+    until("the new authority is believed", || async {
+        gate.log().contains("certificate authorities were replaced").then_some(())
+    })
+    .await;
+    // A failure is remembered for a moment.
+    until("the token is fetched", || async { (jane.get(PODS).await.status() == 200).then_some(()) }).await;
+
+    std::fs::write(gate.folder().join("ca.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    until("the broken file is refused", || async {
+        gate.log().contains("new certificate authorities are refused").then_some(())
+    })
+    .await;
+    assert_eq!(gate.client_as("john").get(PODS).await.status(), 200);
+    assert_eq!(gate.log().matches("\"published\"").count(), 1);
 }
 
 /// `cluster` is the API server of the cluster at hand: with its authority, without a credential, and no other cluster's.

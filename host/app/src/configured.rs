@@ -23,9 +23,9 @@ use witgate_proxy::snapshot::PermissionRule;
 use crate::authentication;
 use crate::authentication::fetch::HttpFetcher;
 use crate::cli::environment;
-use crate::cluster_trust::TrustFile;
 use crate::config::{self, Config, ConfigErrors};
 use crate::reachable::Reachable;
+use crate::trust_files::TrustFile;
 
 /// The part of a configuration that a generation is made of.
 pub(crate) struct Configured {

@@ -7,7 +7,6 @@ mod author;
 mod check;
 mod cli;
 mod cluster_health;
-mod cluster_trust;
 mod config;
 mod configured;
 mod credential_cache;
@@ -27,6 +26,7 @@ mod serve;
 mod snapshot;
 mod telemetry;
 mod top;
+mod trust_files;
 mod trusted_keys;
 
 use std::process::ExitCode;

@@ -14,11 +14,11 @@ use witgate_proxy::snapshot::{ClientAuthorization, ClientImpersonation, Cluster}
 use witgate_proxy::upstream::{Http2, InvalidTarget, Reach, ServerTrust, Target, Upstream};
 
 use crate::cli::environment;
-use crate::cluster_trust::{Authorities, TrustFile};
 use crate::config::ClusterConfig;
 use crate::credential_cache::{CachedStrategy, CredentialCache};
 use crate::plugins::DependsOn;
 use crate::secrets::ClusterSecrets;
+use crate::trust_files::{Believer, ClusterAuthorities, TrustFile};
 
 /// A cluster with what outlives a generation.
 pub(crate) struct Reachable {
@@ -26,7 +26,7 @@ pub(crate) struct Reachable {
     secrets: Arc<dyn SecretStore>,
     upstream: Arc<Upstream>,
     /// What the cluster's `ca_data` is by now.
-    authorities: Authorities,
+    authorities: ClusterAuthorities,
 }
 
 /// A strategy of a candidate, and what its credentials depend on.
@@ -76,12 +76,12 @@ impl Reachable {
     /// The file of its authorities, where one is believed.
     pub(crate) fn trust_file(&self) -> Option<TrustFile> {
         let path = self.config.ca_file.clone().filter(|_| !self.config.details.skip_tls_verify)?;
-        Some(TrustFile {
-            cluster: self.config.details.name.clone(),
-            path,
+        let believer = Believer::Cluster {
+            name: self.config.details.name.clone(),
             authorities: Arc::clone(&self.authorities),
             upstream: Arc::clone(&self.upstream),
-        })
+        };
+        Some(TrustFile { path, believer })
     }
 
     /// The cluster as one generation serves it, once its strategy has looked at its metadata; else what is wrong.

@@ -25,7 +25,6 @@ use crate::admin::listen::{self, Listener};
 use crate::admin::trial::Trials;
 use crate::admin::{AdminSources, AdminState};
 use crate::cluster_health::ClusterHealth;
-use crate::cluster_trust;
 use crate::config::{AdminListen, Config, PermissionRule};
 use crate::decision_log::Decisions;
 use crate::decision_log::json_lines::JsonLines;
@@ -35,6 +34,7 @@ use crate::metrics::{Metrics, text};
 use crate::plugins::watch::FolderWatch;
 use crate::snapshot::{self, Control};
 use crate::telemetry::Telemetry;
+use crate::trust_files;
 
 /// A gate that serves.
 pub(crate) struct Serving {
@@ -97,7 +97,7 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     let changed = Arc::<Notify>::default();
     // Before the first scan, so that no change between the two is missed.
     let watch = FolderWatch::new(&config.plugins.directory, Arc::clone(&changed))?;
-    let Control { reload, handle, status, credentials, refused, meters, file } =
+    let Control { reload, handle, status, credentials, refused, meters, plugin_trust, file } =
         Control::start(&config, Arc::clone(&current), Arc::clone(&changed))
             .await
             .map_err(|problems| anyhow!(problems.join("\n")))?;
@@ -156,7 +156,7 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     }));
     tasks.spawn(watch.run());
     tasks.spawn(reload.run());
-    tasks.spawn(cluster_trust::follow(Arc::clone(&file)));
+    tasks.spawn(trust_files::follow(Arc::clone(&file), plugin_trust));
     tasks.spawn(Arc::clone(&file).follow(changed));
     if let Some(log) = decision_log.clone() {
         tasks.spawn(reopen_on_hangup(log)?);

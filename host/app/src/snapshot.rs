@@ -26,6 +26,7 @@ use crate::plugins::reload::{Publish, Refusal, Reload, ReloadHandle, ReloadParts
 use crate::plugins::status::{Cause, ReloadStatus};
 use crate::plugins::{Plugin, PluginEntry};
 use crate::reachable::Strategies;
+use crate::trust_files::PluginTrust;
 
 /// Makes a generation of clusters out of plug-ins, and lets it serve.
 pub(crate) struct SnapshotBuilder {
@@ -59,6 +60,8 @@ pub(crate) struct Control {
     pub(crate) refused: Arc<RefusedClusters>,
     /// What the plug-ins' calls came to.
     pub(crate) meters: Arc<PluginMeters>,
+    /// The files of authorities that plug-ins believe.
+    pub(crate) plugin_trust: Arc<PluginTrust>,
 }
 
 impl SnapshotBuilder {
@@ -176,6 +179,8 @@ impl Control {
             HostConfig { cache_directory: config.plugins.cache_directory.clone(), ..HostConfig::default() };
         let host = Host::new(host_config)
             .map_err(|error| vec![format!("{:#}", anyhow::Error::from(error).context("no WebAssembly engine"))])?;
+        let loader = Arc::new(HostLoader::new(host, environment));
+        let plugin_trust = loader.trust();
         let (sender, status) = watch::channel(Arc::default());
         let parts = ReloadParts {
             directory: config.plugins.directory.clone(),
@@ -184,13 +189,13 @@ impl Control {
             delivery: Delivery::new(&config.plugins).map(Arc::new),
             kept_generations_max: config.plugins.kept_generations_max,
             builtins: BUILTINS,
-            loader: Arc::new(HostLoader::new(host, environment)),
+            loader,
             publisher,
             changed,
             status: sender,
         };
         let (reload, handle) = Reload::start(parts).await.map_err(texts)?;
-        Ok(Self { reload, handle, status, credentials, refused, meters, file })
+        Ok(Self { reload, handle, status, credentials, refused, meters, plugin_trust, file })
     }
 }
 

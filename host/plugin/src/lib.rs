@@ -41,7 +41,8 @@ mod warm;
 mod worlds;
 
 pub use capability::http::address::{AddressRange, InvalidAddressRange};
-pub use capability::http::allow_list::{InvalidAuthorities, InvalidOrigin, OutboundHost};
+pub use capability::http::allow_list::{InvalidOrigin, OutboundHost};
+pub use capability::http::authorities::{Authorities, InvalidAuthorities};
 pub use compiled_cache::CacheDirectoryError;
 pub use compiled_code::CompilationCounts;
 pub use contract::{ImportGrant, PluginKind};

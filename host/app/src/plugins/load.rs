@@ -5,17 +5,18 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::io::AsyncReadExt as _;
 use witgate_core::{BoxFuture, CallMeter, Digest, PluginName};
-use witgate_plugin::{CompilationCounts, Grants, Host, LoadedPlugin, OutboundHost, PluginSource, Start};
+use witgate_plugin::{Authorities, CompilationCounts, Grants, Host, LoadedPlugin, OutboundHost, PluginSource, Start};
 
 use super::Plugin;
 use super::sidecar::{OutboundGrant, Sidecar};
+use crate::config;
 use crate::secrets::ClusterSecrets;
+use crate::trust_files::PluginTrust;
 
 /// Makes plug-ins callable.
 pub(crate) trait Load: Send + Sync + 'static {
@@ -59,6 +60,7 @@ pub(crate) struct Loaded {
 pub(crate) struct HostLoader {
     host: Host,
     environment: Environment,
+    trust: Arc<PluginTrust>,
 }
 
 /// Looks a variable up.
@@ -67,7 +69,23 @@ type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 impl HostLoader {
     /// A loader for `host`; `environment` looks up the variables that sidecars name.
     pub(crate) fn new(host: Host, environment: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
-        Self { host, environment: Box::new(environment) }
+        Self { host, environment: Box::new(environment), trust: Arc::default() }
+    }
+
+    /// The files of authorities that its plug-ins believe.
+    pub(crate) fn trust(&self) -> Arc<PluginTrust> {
+        Arc::clone(&self.trust)
+    }
+
+    /// `host`, with the authorities of `file` instead of the system's; followed from now on.
+    async fn believing(&self, host: OutboundHost, plugin: &PluginName, file: PathBuf) -> anyhow::Result<OutboundHost> {
+        let context = || format!("`caFile` of `outboundHosts`, {}", file.display());
+        let path = file.clone();
+        let read = tokio::task::spawn_blocking(move || config::certificate_authorities(&path)).await?;
+        let pem = read.map_err(anyhow::Error::msg).with_context(context)?;
+        let authorities = Arc::new(Authorities::of(&pem).with_context(context)?);
+        self.trust.follow(plugin.clone(), file, &authorities);
+        Ok(host.with_certificate_authorities(authorities))
     }
 }
 
@@ -91,7 +109,7 @@ impl Load for HostLoader {
             for OutboundGrant { host, ca_file } in outbound_hosts {
                 granted.push(match ca_file {
                     None => host,
-                    Some(file) => believing(host, &file).await?,
+                    Some(file) => self.believing(host, &name, file).await?,
                 });
             }
             let grants = Grants { secrets: Arc::new(secrets), outbound_hosts: granted };
@@ -117,26 +135,6 @@ impl Load for HostLoader {
         self.host.compilations()
     }
 }
-
-/// The host, with the authorities of `file` instead of the system's.
-async fn believing(host: OutboundHost, file: &Path) -> anyhow::Result<OutboundHost> {
-    let context = || format!("`caFile` of `outboundHosts`, {}", file.display());
-    let mut pem = String::new();
-    let read = async {
-        // Asked before it is opened: opening a pipe would wait for a writer.
-        anyhow::ensure!(tokio::fs::metadata(file).await?.is_file(), "is not a regular file");
-        let file = tokio::fs::File::open(file).await?;
-        file.take(CA_FILE_BYTES_MAX + 1).read_to_string(&mut pem).await?;
-        let within = u64::try_from(pem.len()).is_ok_and(|length| length <= CA_FILE_BYTES_MAX);
-        anyhow::ensure!(within, "is larger than {CA_FILE_BYTES_MAX} bytes");
-        Ok(())
-    };
-    read.await.with_context(context)?;
-    host.with_certificate_authorities(&pem).with_context(context)
-}
-
-/// The largest file that is taken as certificate authorities: the system's own bundle has some 200 KiB.
-const CA_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Not what it holds: the environment is nobody's business.
 impl fmt::Debug for HostLoader {

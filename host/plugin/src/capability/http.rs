@@ -8,6 +8,7 @@
 
 pub(crate) mod address;
 pub(crate) mod allow_list;
+pub(crate) mod authorities;
 mod body;
 mod failure;
 mod limits;

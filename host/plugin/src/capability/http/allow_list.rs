@@ -6,12 +6,11 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use http::Uri;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use std::sync::Arc;
 
 use super::address::AddressRange;
+use super::authorities::Authorities;
+use http::Uri;
 
 /// One entry of a sidecar's `outboundHosts`.
 ///
@@ -28,7 +27,7 @@ pub struct OutboundHost {
     /// Addresses beyond the public ones that the name may mean.
     pub(crate) addresses: Vec<AddressRange>,
     /// Whose certificates are believed, instead of the system's.
-    pub(crate) authorities: Option<Vec<CertificateDer<'static>>>,
+    pub(crate) authorities: Option<Arc<Authorities>>,
 }
 
 /// What is granted.
@@ -67,11 +66,6 @@ pub(crate) enum Host {
 #[error("not `https://HOST[:PORT]` or `http://HOST[:PORT]`, with a host that can be read in one way only")]
 pub struct InvalidOrigin;
 
-/// Why a text is not a list of certificate authorities.
-#[derive(Debug, Eq, PartialEq, thiserror::Error)]
-#[error("no PEM certificates in it")]
-pub struct InvalidAuthorities;
-
 impl OutboundHost {
     /// Reads an origin, or `cluster`.
     ///
@@ -101,12 +95,10 @@ impl OutboundHost {
     }
 
     /// The same host, whose certificate must chain to one of these authorities, instead of the system's.
-    ///
-    /// # Errors
-    /// When `pem` holds none.
-    pub fn with_certificate_authorities(mut self, pem: &str) -> Result<Self, InvalidAuthorities> {
-        self.authorities = Some(certificates(pem)?);
-        Ok(self)
+    #[must_use]
+    pub fn with_certificate_authorities(mut self, authorities: Arc<Authorities>) -> Self {
+        self.authorities = Some(authorities);
+        self
     }
 
     /// Whether it is the API server of the cluster at hand, of which nothing more can be said.
@@ -122,13 +114,6 @@ impl fmt::Display for OutboundHost {
             Destination::Origin(origin) => origin.fmt(f),
         }
     }
-}
-
-/// The certificates of a PEM text; none is an error.
-pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, InvalidAuthorities> {
-    let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|_| InvalidAuthorities)?;
-    if certificates.is_empty() { Err(InvalidAuthorities) } else { Ok(certificates) }
 }
 
 impl Origin {
@@ -293,14 +278,5 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: Option<&str>) {
         assert_eq!(OutboundHost::parse(text).ok().map(|host| host.to_string()).as_deref(), expected, "{text}");
-    }
-
-    /// Goal: an authorities' file that holds none is refused. Method: rows.
-    #[test]
-    fn authorities_are_certificates() {
-        let host = OutboundHost::parse("https://sts.example").unwrap();
-        for text in ["", "not PEM", "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"] {
-            assert_eq!(host.clone().with_certificate_authorities(text), Err(InvalidAuthorities));
-        }
     }
 }

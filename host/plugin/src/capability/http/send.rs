@@ -25,7 +25,8 @@ use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 use witgate_core::ClusterDetails;
 
-use super::allow_list::{Destination, Host, Origin, OutboundHost, Scheme, certificates};
+use super::allow_list::{Destination, Host, Origin, OutboundHost, Scheme};
+use super::authorities::{Authorities, certificates};
 use super::body::{RequestBody, ResponseBody};
 use super::failure::{Failure, Report};
 use super::limits::HttpLimits;
@@ -45,7 +46,13 @@ pub(crate) struct Outbound {
 struct GrantedHost {
     origin: Origin,
     addresses: AddressRule,
-    trust: Arc<ClientConfig>,
+    trust: Trust,
+}
+
+/// Whom a granted server must satisfy.
+enum Trust {
+    System(Arc<ClientConfig>),
+    Authorities(Arc<Authorities>),
 }
 
 /// The API server of the cluster at hand.
@@ -78,7 +85,7 @@ impl Outbound {
             Destination::Origin(origin) => Some(GrantedHost {
                 origin,
                 addresses: AddressRule::PublicOr(addresses),
-                trust: authorities.map_or_else(trust::system, |certificates| trust::authorities(&certificates)),
+                trust: authorities.map_or_else(|| Trust::System(trust::system()), Trust::Authorities),
             }),
         };
         let permits = Arc::new(Semaphore::new(limits.exchanges_max));
@@ -160,7 +167,7 @@ impl Outbound {
             return Ok(Route { addresses: AddressRule::Any, trust: server.trust()? });
         }
         match self.hosts.iter().find(|host| host.origin == *origin) {
-            Some(host) => Ok(Route { addresses: host.addresses.clone(), trust: Arc::clone(&host.trust) }),
+            Some(host) => Ok(Route { addresses: host.addresses.clone(), trust: host.trust.config() }),
             None => Err(Failure::denied("its sidecar's `outboundHosts` do not grant it")),
         }
     }
@@ -199,6 +206,15 @@ impl Outbound {
         let driver = wasmtime_wasi::runtime::spawn(async move { drop(connection.await) });
         let response = sender.send_request(request).await.map_err(failed)?;
         Ok((response, driver))
+    }
+}
+
+impl Trust {
+    fn config(&self) -> Arc<ClientConfig> {
+        match self {
+            Self::System(config) => Arc::clone(config),
+            Self::Authorities(authorities) => authorities.config(),
+        }
     }
 }
 

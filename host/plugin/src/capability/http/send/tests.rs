@@ -332,7 +332,7 @@ async fn a_certificate_is_verified() {
         let url = format!("https://{name}:{}", server.port);
         let mut host = OutboundHost::parse(&url).unwrap().with_addresses(["127.0.0.1".parse().unwrap()]);
         if let Some(pem) = pem {
-            host = host.with_certificate_authorities(&pem).unwrap();
+            host = host.with_certificate_authorities(Arc::new(Authorities::of(&pem).unwrap()));
         }
         let resolver = Box::new(FakeResolver::answering(&[&["127.0.0.1"]]));
         let outbound = Outbound::with(vec![host], limits(), resolver);
