@@ -199,7 +199,8 @@ impl HostMonotonicClock for StillClock {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX)
+        // Its beginning is nobody's business, but Go's runtime ends where it reads zero.
+        u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 }
 
