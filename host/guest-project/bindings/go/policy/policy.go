@@ -45,9 +45,6 @@ const (
 // Decision is what a policy says.
 type Decision = witgate_auth_permission_policy.Decision
 
-// Conditional allows if any of (all of …) holds.
-type Conditional = witgate_auth_permission_policy.Conditional
-
 // Condition is one thing that the gate checks of a request.
 type Condition = witgate_auth_permission_policy.Condition
 
@@ -60,9 +57,34 @@ func Deny(reason string) Decision { return witgate_auth_permission_policy.MakeDe
 // NoOpinion says that the policy has no rule about it.
 func NoOpinion() Decision { return witgate_auth_permission_policy.MakeDecisionNoOpinion() }
 
-// If lets it through where the conditions hold.
-func If(conditional Conditional) Decision {
-	return witgate_auth_permission_policy.MakeDecisionConditional(conditional)
+// If lets it through where all conditions of any of the alternatives hold; otherwise the policy has no opinion.
+func If(anyOf ...[]Condition) Decision {
+	return conditional(anyOf, wit_types.None[uint32]())
+}
+
+// IfFor is If, and a promise: every query of this user for this permission is answered the same for that many seconds,
+// or until the settings change. The gate may then answer those itself.
+func IfFor(seconds uint32, anyOf ...[]Condition) Decision {
+	return conditional(anyOf, wit_types.Some(seconds))
+}
+
+func conditional(anyOf [][]Condition, reusableFor wit_types.Option[uint32]) Decision {
+	return witgate_auth_permission_policy.MakeDecisionConditional(
+		witgate_auth_permission_policy.Conditional{AnyOf: anyOf, ReusableFor: reusableFor})
+}
+
+// Rule is a condition that holds if the rule's parameter lists what the request has:
+//
+//	policy.Rule("IS_NAMESPACE", "namespaces", "dev", "test")
+func Rule(rule, parameter string, values ...string) Condition {
+	params := []wit_types.Tuple2[string, []string]{{F0: parameter, F1: values}}
+	return Condition{Rule: rule, Params: params}
+}
+
+// Not is a condition that holds where the other does not.
+func Not(condition Condition) Condition {
+	condition.Negated = !condition.Negated
+	return condition
 }
 
 // How much a line of the log matters.
