@@ -351,4 +351,11 @@ mod tests {
         assert_eq!(random_bytes(1).len(), RANDOM_CYCLE_BYTES);
         assert_ne!(random_bytes(1), random_bytes(2));
     }
+
+    /// Goal: the clock of `configure` is none that a runtime takes for a broken one, as Go's does where it reads zero.
+    #[test]
+    fn the_still_clock_is_past_its_beginning() {
+        let now = |seconds| HostMonotonicClock::now(&StillClock { now: Duration::from_secs(seconds) });
+        assert_eq!((now(0), now(7), now(u64::MAX)), (1, 7_000_000_000, u64::MAX));
+    }
 }
