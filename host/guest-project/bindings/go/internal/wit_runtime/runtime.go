@@ -1,3 +1,5 @@
+// From go.bytecodealliance.org/pkg v0.2.3, by the Bytecode Alliance: Apache-2.0 WITH LLVM-exception; changed: it needs no fmt.
+
 package runtime
 
 import (
