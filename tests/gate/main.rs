@@ -31,6 +31,7 @@ mod demo;
 mod deployment;
 mod drain;
 mod first_policy;
+mod first_strategy;
 mod forwarding;
 mod framing;
 mod google;

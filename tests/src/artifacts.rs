@@ -52,3 +52,13 @@ fn profile_folder() -> PathBuf {
     let profile = if is_inside { folder.parent().expect("it stands in a profile's folder") } else { folder };
     profile.to_owned()
 }
+
+/// A toolchain's folder of executables, where `cargo xtask examples` put it.
+pub fn toolchain(executables: &str) -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = variable("WITGATE_TEST_CACHE")
+        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("witgate-tests")))
+        .or_else(|| Some(variable("HOME")?.join(".cache/witgate-tests")))?;
+    let folder = cache.join(executables);
+    folder.is_dir().then_some(folder)
+}

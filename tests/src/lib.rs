@@ -44,6 +44,7 @@ pub mod secrets;
 pub mod sigv4;
 pub mod text_guest;
 pub mod token_issuer;
+pub mod typed_page;
 pub mod upgrade_peer;
 pub mod waiting;
 pub mod websocket;

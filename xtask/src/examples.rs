@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 use witgate_guest_project::build::Build;
 use witgate_guest_project::imports::imports;
-use witgate_guest_project::tools::{NPM_HTTP_PACKAGE, NPM_PACKAGE, PYTHON_PACKAGE, Tools, ZIG_PACKAGE};
+use witgate_guest_project::tools::{GO_PACKAGE, NPM_HTTP_PACKAGE, NPM_PACKAGE, PYTHON_PACKAGE, Tools, ZIG_PACKAGE};
 use witgate_guest_project::{Language, Project};
 use witgate_guest_toolchain::Profile;
 
@@ -19,7 +19,7 @@ use crate::guests::{self, Guest};
 use crate::tasks::repository;
 
 /// The languages that have examples, but Rust, which is [`guests`]'.
-pub(crate) const LANGUAGES: [Language; 3] = [Language::Js, Language::Python, Language::C];
+pub(crate) const LANGUAGES: [Language; 4] = [Language::Js, Language::Python, Language::C, Language::Go];
 
 /// `cargo xtask examples`.
 pub(crate) fn build_and_show() -> anyhow::Result<()> {
@@ -49,7 +49,7 @@ pub(crate) fn build(languages: &[Language]) -> anyhow::Result<Vec<Guest>> {
 pub(crate) fn is_one(component: &Path) -> bool {
     let name = component.file_stem().unwrap_or_default().to_string_lossy();
     let in_folder = component.parent().is_some_and(|folder| folder.ends_with("examples"));
-    in_folder && ["-js", "-python", "-c"].iter().any(|language| name.ends_with(language))
+    in_folder && ["-js", "-python", "-c", "-go"].iter().any(|language| name.ends_with(language))
 }
 
 fn build_one(project: &Project, tools: &Tools) -> anyhow::Result<Guest> {
@@ -101,6 +101,7 @@ fn toolchain(language: Language) -> anyhow::Result<Tools> {
         Language::Js => return Ok(Tools::in_folders(vec![node(NPM_PACKAGE)?, node(NPM_HTTP_PACKAGE)?])),
         Language::Python => python(PYTHON_PACKAGE)?,
         Language::C => python(ZIG_PACKAGE)?,
+        Language::Go => python(GO_PACKAGE)?,
     };
     Ok(Tools::in_folders(vec![folder]))
 }

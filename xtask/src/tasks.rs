@@ -22,7 +22,8 @@ pub(crate) fn test(cargo_test: &[String]) -> anyhow::Result<()> {
     guests::build_and_show()?;
     // A debug build compiles CPython for minutes; its tests say how to turn them on.
     let python = env::var_os("WITGATE_TEST_LARGE").map(|_| Language::Python);
-    examples::build(&[Some(Language::Js), python, Some(Language::C)].into_iter().flatten().collect::<Vec<_>>())?;
+    let languages = [Some(Language::Js), python, Some(Language::C), Some(Language::Go)];
+    examples::build(&languages.into_iter().flatten().collect::<Vec<_>>())?;
     run(cargo_on_guests("test")?.args(["--workspace", "--lib"]))?;
     run(cargo_on_guests("test")?.args(["--package", "witgate-sdk", "--doc"]))?;
     // The integration tests start `target/debug/witgate`. Built with everything else, it shares their dependencies'

@@ -32,9 +32,14 @@ pub enum ProjectBuildError {
     /// Cargo failed.
     #[error(transparent)]
     Cargo(#[from] BuildError),
-    /// A world that C has no bindings for.
-    #[error("there are no C bindings for the world `{0}`: C makes policies")]
-    NoBindings(&'static str),
+    /// A world that the language has no bindings for.
+    #[error("there are no bindings for the world `{world}` in {language}, which makes policies")]
+    NoBindings {
+        /// What it is written in.
+        language: Language,
+        /// What it is for.
+        world: &'static str,
+    },
     /// No component came of a Rust build.
     #[error("`{manifest}` builds no component: it needs `crate-type = [\"cdylib\"]` under `[lib]`", manifest = .manifest.display())]
     NoComponent {
@@ -97,6 +102,7 @@ impl Project {
             Language::Js => self.quickjs(&build.tools, &wit, &made)?,
             Language::Python => self.cpython(&build.tools, &wit, &made)?,
             Language::C => self.c(&build.tools, &wit, scratch.path(), &made)?,
+            Language::Go => self.go(&build.tools, &wit, scratch.path(), &made)?,
         }
         let beside = output.with_extension("wasm.new");
         fs::copy(&made, &beside)
@@ -145,9 +151,7 @@ impl Project {
 
     /// By Zig's C compiler, which brings a libc.
     fn c(&self, tools: &Tools, wit: &Path, scratch: &Path, made: &Path) -> Result<(), ProjectBuildError> {
-        if self.world != World::Policy {
-            return Err(ProjectBuildError::NoBindings(self.world.name()));
-        }
+        self.needs_bindings()?;
         let mut command = Command::new(tools.zig(&self.directory)?);
         let own = self.directory.join("bindings");
         let bindings = if own.is_dir() {
@@ -165,7 +169,34 @@ impl Project {
         command.arg(include).arg(self.source()).arg(generated);
         command.args(["-Wl,--no-entry", "-Wl,-z,stack-size=131072"]);
         run(command.current_dir(&self.directory))?;
-        let module = fs::read(&module).map_err(|source| failed("cannot read the compiler's module", source))?;
+        self.componentize(&module, wit, made)
+    }
+
+    /// By the Go compiler itself: a library of WASI's first preview, whose exports are those of the contract.
+    fn go(&self, tools: &Tools, wit: &Path, scratch: &Path, made: &Path) -> Result<(), ProjectBuildError> {
+        self.needs_bindings()?;
+        let module = scratch.join("module.wasm");
+        let mut command = Command::new(tools.go(&self.directory)?);
+        command.args(["build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false"]);
+        // The bindings ask the runtime for memory before it has begun, by a name that the linker keeps to itself.
+        command.arg("-ldflags=-s -w -checklinkname=0").arg("-o").arg(&module).arg(".");
+        // What is set for other builds on this machine is no part of the project.
+        command.env("GOOS", "wasip1").env("GOARCH", "wasm").env("GOWORK", "off").env_remove("GOFLAGS");
+        run(command.current_dir(&self.directory))?;
+        self.componentize(&module, wit, made)
+    }
+
+    fn needs_bindings(&self) -> Result<(), ProjectBuildError> {
+        match self.world {
+            World::Policy => Ok(()),
+            World::Strategy | World::OutgoingStrategy => {
+                Err(ProjectBuildError::NoBindings { language: self.language, world: self.world.name() })
+            }
+        }
+    }
+
+    fn componentize(&self, module: &Path, wit: &Path, made: &Path) -> Result<(), ProjectBuildError> {
+        let module = fs::read(module).map_err(|source| failed("cannot read the compiler's module", source))?;
         let component = core_module::component(module, wit, self.world)
             .map_err(|reason| ProjectBuildError::Component { source_file: self.source(), reason })?;
         fs::write(made, component).map_err(|source| failed("cannot write the component", source))

@@ -35,6 +35,8 @@ pub enum Language {
     Python,
     /// C.
     C,
+    /// Go.
+    Go,
 }
 
 /// What a plug-in is asked for.
@@ -86,7 +88,7 @@ pub enum InvalidProject {
         source: io::Error,
     },
     /// The manifest says something else than it should.
-    #[error("`{file}`: {reason}; it holds `name: NAME`, `language: rust|js|python|c` and `world: policy|strategy|outgoing-strategy`", file = .file.display())]
+    #[error("`{file}`: {reason}; it holds `name: NAME`, `language: rust|js|python|c|go` and `world: policy|strategy|outgoing-strategy`", file = .file.display())]
     Manifest {
         /// The manifest.
         file: PathBuf,
@@ -144,6 +146,7 @@ impl Project {
             Language::Js => format!("{}.js", self.name),
             Language::Python => format!("{}.py", python_module(&self.name)),
             Language::C => format!("{}.c", self.name),
+            Language::Go => format!("{}.go", self.name),
         };
         self.directory.join(name)
     }
@@ -193,6 +196,7 @@ impl fmt::Display for Language {
             Self::Js => "js",
             Self::Python => "python",
             Self::C => "c",
+            Self::Go => "go",
         })
     }
 }
@@ -206,10 +210,11 @@ mod tests {
     fn a_manifest_says_all() {
         check(Some("name: deny-exec\nlanguage: js\nworld: policy\n"), "deny-exec js policy");
         check(Some("name: corp\nlanguage: c\nworld: outgoing-strategy\n"), "corp c outgoing-strategy");
+        check(Some("name: p\nlanguage: go\nworld: policy\n"), "p go policy");
         check(None, "is no plug-in's project: it has no `witgate-plugin.yaml`");
         check(Some("name: a-b\nlanguage: js\nworld: strategy\n"), "`a-b` is not a strategy's name");
         check(Some("name: ../x\nlanguage: js\nworld: policy\n"), "`../x` is not a plug-in's name");
-        check(Some("name: x\nlanguage: cobol\nworld: policy\n"), "language: rust|js|python|c");
+        check(Some("name: x\nlanguage: cobol\nworld: policy\n"), "language: rust|js|python|c|go");
         check(Some("name: x\nlanguage: js\nworld: policy\ncolour: red\n"), "colour");
     }
 

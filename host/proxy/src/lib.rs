@@ -19,7 +19,7 @@ mod forward;
 pub mod fuzzing;
 pub mod gate;
 pub mod headers;
-mod impersonation;
+pub mod impersonation;
 pub mod limits;
 pub mod listener;
 mod renewal;

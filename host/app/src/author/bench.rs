@@ -155,6 +155,9 @@ impl Subject {
         keys.user.get_or_insert_with(|| USER.to_owned());
         let questions = keys.questions().map_err(anyhow::Error::msg)?;
         let question = questions.into_iter().next().context("there is no question")?;
+        if question.impersonate.is_some() {
+            bail!("one call is measured, and an identity that is asked for takes several: leave `as` out");
+        }
         let mut file = PluginFile::read(&args.file)?;
         if let Some(settings) = args.settings.as_deref().map(read_settings).transpose()? {
             file = file.with_settings(settings)?;

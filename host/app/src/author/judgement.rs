@@ -12,11 +12,28 @@ use witgate_core::{
 };
 
 use super::guest_log::{Listening, LogLine};
+use super::question::Question;
 
-/// What the policies said of one query, and what came of it.
+/// What the policies said of one question, and what came of it.
 #[derive(Debug)]
 pub(crate) struct Judgement {
     /// Each policy's part, in the order in which the gate asks.
+    pub(crate) answers: Vec<Asked>,
+    /// What they come to for the request itself.
+    of_request: Verdict,
+    /// Where the request is let through and the caller asks to be somebody else: each part of that identity, up to the first
+    /// that is refused.
+    pub(crate) identities: Vec<Identity>,
+}
+
+/// One part of an identity that the caller asks for.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// Such as `groups` and its name.
+    pub(crate) what: String,
+    /// What was asked.
+    pub(crate) query: PolicyQuery,
+    /// Each policy's part.
     pub(crate) answers: Vec<Asked>,
     /// All of them together.
     pub(crate) verdict: Verdict,
@@ -87,9 +104,26 @@ pub(crate) struct Checked {
     pub(crate) holds: bool,
 }
 
+/// Asks every policy about the request, and then about each part of the identity that the caller asks for: as in the gate, all
+/// must be allowed, and the first that is not decides.
+pub(crate) async fn judge(policies: &[Arc<dyn PermissionPolicy>], question: &Question) -> Judgement {
+    let (answers, of_request) = ask(policies, &question.query, &question.user).await;
+    let mut judgement = Judgement { answers, of_request, identities: Vec::new() };
+    for (what, query) in question.of_identities() {
+        match judgement.verdict() {
+            Verdict::Deny(_) => break,
+            Verdict::Allow { .. } => {
+                let (answers, verdict) = ask(policies, &query, &question.user).await;
+                judgement.identities.push(Identity { what, query, answers, verdict });
+            }
+        }
+    }
+    judgement
+}
+
 /// Asks every policy, one after the other, and applies the rule. Who is late is asked again: the machine, and not the
 /// policy, may be why.
-pub(crate) async fn judge(policies: &[Arc<dyn PermissionPolicy>], query: &PolicyQuery, user: &UserInfo) -> Judgement {
+async fn ask(policies: &[Arc<dyn PermissionPolicy>], query: &PolicyQuery, user: &UserInfo) -> (Vec<Asked>, Verdict) {
     let listening = Listening::begin();
     let (mut answers, mut counted) = (Vec::new(), Vec::new());
     for policy in policies {
@@ -112,13 +146,29 @@ pub(crate) async fn judge(policies: &[Arc<dyn PermissionPolicy>], query: &Policy
         answers.push(Asked { policy: name.clone(), mode, said, warnings, log: listening.take(), took });
         counted.push(PolicyAnswer { policy: name, mode, answer });
     }
-    Judgement { answers, verdict: verdict(counted, query.request.as_ref()) }
+    (answers, verdict(counted, query.request.as_ref()))
 }
 
 impl Judgement {
+    /// What comes of it in the gate.
+    pub(crate) fn verdict(&self) -> &Verdict {
+        let refused = self.identities.last().map(|identity| &identity.verdict);
+        refused.filter(|verdict| matches!(verdict, Verdict::Deny(_))).unwrap_or(&self.of_request)
+    }
+
+    /// What was asked, with what came of each: `query` is the request's own.
+    pub(crate) fn verdicts<'a>(
+        &'a self,
+        query: &'a PolicyQuery,
+    ) -> impl Iterator<Item = (&'a PolicyQuery, &'a Verdict)> {
+        let of_identities = self.identities.iter().map(|identity| (&identity.query, &identity.verdict));
+        std::iter::once((query, &self.of_request)).chain(of_identities)
+    }
+
     /// The first policy that counts and gave no answer.
     pub(crate) fn failure(&self) -> Option<(&PluginName, &str)> {
-        self.answers.iter().find_map(|asked| match (&asked.said, asked.mode) {
+        let of_identities = self.identities.iter().flat_map(|identity| &identity.answers);
+        self.answers.iter().chain(of_identities).find_map(|asked| match (&asked.said, asked.mode) {
             (Said::Failed { text, .. }, PolicyMode::Enforce) => Some((&asked.policy, text.as_str())),
             _ => None,
         })
@@ -126,7 +176,7 @@ impl Judgement {
 
     /// The verdict in a line.
     pub(crate) fn outcome(&self) -> String {
-        match &self.verdict {
+        match self.verdict() {
             Verdict::Allow { policy: Some(policy) } => format!("allow: policy `{policy}` allows it, and none denies"),
             Verdict::Allow { policy: None } => "allow".to_owned(),
             Verdict::Deny(reason) => format!("deny: {reason}"),
@@ -135,32 +185,45 @@ impl Judgement {
 
     /// The way to the verdict, a line each.
     pub(crate) fn trace(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for Asked { policy, mode, said, warnings, log, took } in &self.answers {
-            let counts = match mode {
-                PolicyMode::Enforce => "",
-                PolicyMode::Shadow => " (shadow: it does not count)",
+        let mut lines = trace_of(&self.answers);
+        for Identity { what, answers, verdict, .. } in &self.identities {
+            let outcome = match verdict {
+                Verdict::Allow { .. } => "allow".to_owned(),
+                Verdict::Deny(reason) => format!("deny: {reason}"),
             };
-            let took = took.as_secs_f64() * 1e6;
-            lines.push(format!("policy `{policy}`{counts}: {} ({took:.0} µs)", said.in_words()));
-            if let Said::Conditional { any_of, .. } = said {
-                for (index, alternative) in any_of.iter().enumerate() {
-                    let holds = alternative.iter().all(|checked| checked.holds);
-                    let joined = if index == 0 { "if all of" } else { "or all of" };
-                    lines.push(format!("  {joined} these hold: {holds}"));
-                    for Checked { condition, request, holds } in alternative {
-                        lines.push(format!("    {holds:<5} {condition} (the request: {request})"));
-                    }
-                }
-            }
-            lines.extend(warnings.iter().map(|warning| format!("  warns the caller: {warning}")));
-            lines.extend(log.iter().map(|LogLine { level, text }| format!("  log {level}: {text}")));
+            lines.push(format!("may they be {what}? {outcome}"));
+            lines.extend(trace_of(answers).into_iter().map(|line| format!("  {line}")));
         }
         if self.answers.is_empty() {
             lines.push("there is no policy to ask".to_owned());
         }
         lines
     }
+}
+
+fn trace_of(answers: &[Asked]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for Asked { policy, mode, said, warnings, log, took } in answers {
+        let counts = match mode {
+            PolicyMode::Enforce => "",
+            PolicyMode::Shadow => " (shadow: it does not count)",
+        };
+        let took = took.as_secs_f64() * 1e6;
+        lines.push(format!("policy `{policy}`{counts}: {} ({took:.0} µs)", said.in_words()));
+        if let Said::Conditional { any_of, .. } = said {
+            for (index, alternative) in any_of.iter().enumerate() {
+                let holds = alternative.iter().all(|checked| checked.holds);
+                let joined = if index == 0 { "if all of" } else { "or all of" };
+                lines.push(format!("  {joined} these hold: {holds}"));
+                for Checked { condition, request, holds } in alternative {
+                    lines.push(format!("    {holds:<5} {condition} (the request: {request})"));
+                }
+            }
+        }
+        lines.extend(warnings.iter().map(|warning| format!("  warns the caller: {warning}")));
+        lines.extend(log.iter().map(|LogLine { level, text }| format!("  log {level}: {text}")));
+    }
+    lines
 }
 
 impl Said {

@@ -145,7 +145,7 @@ impl Command {
                     flags.insert(*name, Self::value(value, &mut rest, &word)?);
                 } else if name == "as" || name == "as-group" {
                     return Err(format!(
-                        "`{word}`: who asks is `user` and `groups`; a test of impersonation is not one of kubectl's words"
+                        "`{word}`: whom to be is the key `as: {{ user: NAME, groups: [GROUP] }}`, or a flag of `witgate plugin run`"
                     ));
                 } else {
                     return Err(format!(
@@ -624,7 +624,7 @@ mod tests {
             ("get pods --bogus", "`--bogus` is not known here"),
             ("get pods -z", "`-z` is not known here"),
             ("get pods -n", "`-n` needs a value"),
-            ("get pods --as jane", "who asks is `user`"),
+            ("get pods --as jane", "whom to be is the key `as: { user: NAME, groups: [GROUP] }`"),
             ("frobnicate", "write a `request` line instead"),
             ("get pods 'a b'", "`a b` is not a name"),
             ("get pods 'a", "a quote is not closed"),

@@ -36,6 +36,8 @@ enum Lang {
     Python,
     /// C, policies only; needs Zig as its compiler, which Python's pip has too
     C,
+    /// Go, policies only; needs Go 1.24, which Python's pip has too
+    Go,
 }
 
 /// Writes the project and says what to type next.
@@ -49,6 +51,7 @@ pub(crate) fn run(args: &NewArgs) -> anyhow::Result<ExitCode> {
         Lang::Js => Language::Js,
         Lang::Python => Language::Python,
         Lang::C => Language::C,
+        Lang::Go => Language::Go,
     };
     let directory = args.parent.join(&args.name);
     let directory = directory.strip_prefix(".").map(Path::to_owned).unwrap_or(directory);

@@ -8,7 +8,8 @@ use std::fmt;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use witgate_core::{ClusterName, Permission, PolicyQuery, RequestAttributes, UserInfo};
+use witgate_core::{ClusterName, Impersonation, Permission, PolicyQuery, RequestAttributes, UserInfo};
+use witgate_proxy::impersonation;
 
 use crate::request_line::{RequestLine, Subject};
 
@@ -24,6 +25,9 @@ pub(crate) struct QuestionKeys {
     pub(crate) uid: Option<String>,
     /// What else is known of the caller.
     pub(crate) extra: Option<BTreeMap<String, Vec<String>>>,
+    /// Whom the caller asks to be, as with `kubectl --as`.
+    #[serde(rename = "as")]
+    pub(crate) impersonate: Option<IdentityKeys>,
     /// Which cluster.
     pub(crate) cluster: Option<String>,
     /// The time that policies are told: seconds, or RFC 3339.
@@ -44,6 +48,22 @@ pub(crate) struct QuestionKeys {
     pub(crate) reason: Option<String>,
 }
 
+/// Whom to be: the keys of `as`, each an `Impersonate-` header or several.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IdentityKeys {
+    /// The name.
+    pub(crate) user: Option<String>,
+    /// The groups.
+    #[serde(default)]
+    pub(crate) groups: Vec<String>,
+    /// The stable identifier.
+    pub(crate) uid: Option<String>,
+    /// Anything else, by key.
+    #[serde(default)]
+    pub(crate) extra: BTreeMap<String, Vec<String>>,
+}
+
 /// A text or a list of texts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct OneOrMany(pub(crate) Vec<String>);
@@ -55,6 +75,8 @@ pub(crate) struct Question {
     pub(crate) user: UserInfo,
     /// What is asked.
     pub(crate) query: PolicyQuery,
+    /// Whom the caller asks to be.
+    pub(crate) impersonate: Option<Impersonation>,
     /// As it was written, for people.
     pub(crate) written: String,
 }
@@ -67,6 +89,7 @@ impl QuestionKeys {
             groups,
             uid,
             extra,
+            impersonate,
             cluster,
             now,
             permission,
@@ -83,6 +106,7 @@ impl QuestionKeys {
             groups: groups.or(or.groups),
             uid: uid.or(or.uid),
             extra: extra.or(or.extra),
+            impersonate: impersonate.or(or.impersonate),
             cluster: cluster.or(or.cluster),
             now: now.or(or.now),
             permission: permission.or(or.permission),
@@ -109,6 +133,7 @@ impl QuestionKeys {
         };
         let cluster = self.cluster.as_deref().unwrap_or(CLUSTER);
         let cluster = ClusterName::try_from(cluster).map_err(|error| format!("`cluster`: {error}"))?;
+        let impersonate = self.impersonate.as_ref().map(IdentityKeys::identity).transpose()?;
         let now = self.now()?;
         let lines = self.lines()?;
         let of_clusters = match self.permission.as_deref() {
@@ -126,11 +151,13 @@ impl QuestionKeys {
             Question {
                 user: user.clone(),
                 query: PolicyQuery { permission, resource_ref: None, request, now },
+                impersonate: impersonate.clone(),
                 written,
             }
         };
         if lines.is_empty() {
             return match of_clusters {
+                Some(true) if impersonate.is_some() => Err(OF_A_REQUEST.to_owned()),
                 Some(true) => Ok(vec![question(None, "the list of clusters".to_owned())]),
                 Some(false) | None => Err("write what is asked for: `request: GET /api/v1/namespaces/dev/pods`, \
                                            `kubectl: get pods -n dev`, or `permission: kubernetes.clusters.read`"
@@ -141,6 +168,7 @@ impl QuestionKeys {
             return Err("`permission: kubernetes.clusters.read` is about no request: remove `request` or `kubectl`, or the permission".to_owned());
         }
         let read = |(written, line): (String, RequestLine)| match line.subject(&cluster)? {
+            Subject::Clusters if impersonate.is_some() => Err(OF_A_REQUEST.to_owned()),
             Subject::Clusters => Ok(question(None, written)),
             Subject::Request(request) => Ok(question(Some(*request), written)),
         };
@@ -150,6 +178,10 @@ impl QuestionKeys {
     /// The request lines, each as it was written.
     fn lines(&self) -> Result<Vec<(String, RequestLine)>, String> {
         let headers = self.headers.clone().unwrap_or_default();
+        let impersonates = |name: &&String| name.to_ascii_lowercase().replace('_', "-").starts_with("impersonate-");
+        if let Some(name) = headers.keys().find(impersonates) {
+            return Err(format!("`headers` has `{name}`: write `as: {{ user: NAME, groups: [GROUP] }}` instead"));
+        }
         let mut lines = Vec::new();
         match (&self.request, &self.kubectl) {
             (Some(_), Some(_)) => {
@@ -192,24 +224,55 @@ impl QuestionKeys {
     }
 }
 
+impl IdentityKeys {
+    /// The identity that the gate would read from the headers that these keys stand for.
+    fn identity(&self) -> Result<Impersonation, String> {
+        let Self { user, groups, uid, extra } = self.clone();
+        let refused = |why: &str| format!("`as`: the gate answers 400 before any policy is asked: {why}");
+        let user = user.filter(|user| !user.is_empty());
+        let user = user.ok_or_else(|| refused("it has no `user`, to whom groups, uid and extra belong"))?;
+        // Names of headers have no case, and the gate asks for what it reads from them.
+        let extra: BTreeMap<_, Vec<_>> = extra.into_iter().fold(BTreeMap::new(), |mut all, (key, values)| {
+            all.entry(key.to_ascii_lowercase()).or_default().extend(values);
+            all
+        });
+        let values: Vec<_> =
+            std::iter::once(&user).chain(&groups).chain(&uid).chain(extra.values().flatten()).collect();
+        if values.len() > impersonation::IDENTITIES_MAX {
+            return Err(refused(&format!(
+                "it comes to {} headers, and {} may be there",
+                values.len(),
+                impersonation::IDENTITIES_MAX
+            )));
+        }
+        if let Some(value) = values.iter().find(|value| !value.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
+            return Err(refused(&format!("`{}` is not ASCII", value.escape_debug())));
+        }
+        Ok(Impersonation { user, uid, groups, extra })
+    }
+}
+
 impl Question {
+    /// What the gate asks besides, once the policies have let the request through: whether the caller may be each part of
+    /// the identity that is asked for. With it, what it is about.
+    pub(crate) fn of_identities(&self) -> Vec<(String, PolicyQuery)> {
+        let (Some(identity), Some(request)) = (&self.impersonate, &self.query.request) else { return Vec::new() };
+        let query = |request: RequestAttributes| PolicyQuery { request: Some(request), ..self.query.clone() };
+        let questions = impersonation::questions(identity, request).into_iter();
+        questions.map(|request| (identity_in_words(&request), query(request))).collect()
+    }
+
     /// Who asks for what, as the gate reads it, a line each.
     pub(crate) fn describe(&self) -> Vec<String> {
         let UserInfo { name, uid, groups, extra } = &self.user;
-        let mut who = format!("`{name}`");
-        if !groups.is_empty() {
-            who.push_str(&format!(" in {}", groups.join(", ")));
-        }
-        if let Some(uid) = uid {
-            who.push_str(&format!(", uid {uid}"));
-        }
-        if !extra.is_empty() {
-            who.push_str(&format!(", extra {extra:?}"));
-        }
+        let who = in_words(name, uid.as_ref(), groups, extra);
         let time = i64::try_from(self.query.now).ok().and_then(|now| jiff::Timestamp::from_second(now).ok());
         let time = time.map_or_else(|| self.query.now.to_string(), |time| time.to_string());
-        let mut lines =
-            vec![format!("user       {who}"), format!("permission {} at {time}", self.query.permission.name)];
+        let mut lines = vec![format!("user       {who}")];
+        if let Some(Impersonation { user, uid, groups, extra }) = &self.impersonate {
+            lines.push(format!("as         {}", in_words(user, uid.as_ref(), groups, extra)));
+        }
+        lines.push(format!("permission {} at {time}", self.query.permission.name));
         if let Some(request) = &self.query.request {
             lines.push(format!("request    {}", Described(request)));
             lines.push(format!(
@@ -222,6 +285,28 @@ impl Question {
         }
         lines
     }
+}
+
+fn in_words(name: &str, uid: Option<&String>, groups: &[String], extra: &BTreeMap<String, Vec<String>>) -> String {
+    let mut who = format!("`{name}`");
+    if !groups.is_empty() {
+        who.push_str(&format!(" in {}", groups.join(", ")));
+    }
+    if let Some(uid) = uid {
+        who.push_str(&format!(", uid {uid}"));
+    }
+    if !extra.is_empty() {
+        who.push_str(&format!(", extra {extra:?}"));
+    }
+    who
+}
+
+/// Such as `groups` and its name: what of an identity one question is about.
+fn identity_in_words(request: &RequestAttributes) -> String {
+    let info = &request.info;
+    let key = if info.subresource.is_empty() { String::new() } else { format!("/{}", info.subresource) };
+    let place = if info.namespace.is_empty() { String::new() } else { format!(" in namespace `{}`", info.namespace) };
+    format!("{}{key} `{}`{place}", info.resource, info.name)
 }
 
 /// A request in Kubernetes' terms.
@@ -281,6 +366,7 @@ impl<'de> Deserialize<'de> for OneOrMany {
     }
 }
 
+const OF_A_REQUEST: &str = "`as` is about a request to a cluster, and the list of clusters is none: remove it";
 /// The time where none is said: 2026-01-01.
 const NOW: u64 = 1_767_225_600;
 /// The cluster where none is said.
@@ -306,6 +392,18 @@ mod tests {
             (r#"{"user":"j","request":"GET /api","cluster":"a b"}"#, "`cluster`: "),
             (r#"{"user":"j","request":"GET /api","now":"tomorrow"}"#, "write seconds since 1970"),
             (r#"{"user":"j","request":[]}"#, "the list of requests is empty"),
+            (r#"{"user":"j","request":"GET /api","as":{"groups":["g"]}}"#, "it has no `user`, to whom groups"),
+            (r#"{"user":"j","request":"GET /api","as":{"user":""}}"#, "it has no `user`, to whom groups"),
+            (r#"{"user":"j","request":"GET /api","as":{"user":"k\u00e9"}}"#, "`ké` is not ASCII"),
+            (
+                r#"{"user":"j","permission":"kubernetes.clusters.read","as":{"user":"k"}}"#,
+                "the list of clusters is none",
+            ),
+            (
+                r#"{"user":"j","request":"GET /api/kubernetes/clusters","as":{"user":"k"}}"#,
+                "the list of clusters is none",
+            ),
+            (r#"{"user":"j","request":"GET /api","headers":{"Impersonate-User":"k"}}"#, "write `as: { user: NAME"),
         ] {
             let error = keys(json).questions().unwrap_err();
             assert!(error.contains(expected), "{json}: {error}");
@@ -334,5 +432,42 @@ mod tests {
         ");
         let clusters = keys(r#"{"user":"j","permission":"kubernetes.clusters.read","now":7}"#).questions().unwrap();
         assert!(matches!(clusters.as_slice(), [Question { query: PolicyQuery { request: None, now: 7, .. }, .. }]));
+    }
+
+    /// Goal: an identity comes to the questions that the gate asks. Method: all of its parts, and one part too many.
+    #[test]
+    fn an_identity_becomes_questions() {
+        let asked = keys(
+            r#"{"user":"j","request":"GET /api/v1/pods","now":7,
+                "as":{"user":"system:serviceaccount:ci:bot","groups":["a","b"],"uid":"9","extra":{"Team":["x"],"team":["y"]}}}"#,
+        );
+        let question = asked.questions().unwrap().remove(0);
+        let shown: Vec<_> = question
+            .of_identities()
+            .into_iter()
+            .map(|(what, query)| {
+                let request = query.request.unwrap();
+                format!("{} {what}, {}, at {}", request.info.verb, request.action_class, query.now)
+            })
+            .collect();
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        impersonate serviceaccounts `bot` in namespace `ci`, escalate, at 7
+        impersonate groups `a`, escalate, at 7
+        impersonate groups `b`, escalate, at 7
+        impersonate uids `9`, escalate, at 7
+        impersonate userextras/team `x`, escalate, at 7
+        impersonate userextras/team `y`, escalate, at 7
+        ");
+        let groups = |count: usize| QuestionKeys {
+            impersonate: Some(IdentityKeys {
+                user: Some("k".to_owned()),
+                groups: vec!["g".to_owned(); count],
+                ..IdentityKeys::default()
+            }),
+            ..keys(r#"{"user":"j","request":"GET /api"}"#)
+        };
+        assert_eq!(groups(63).questions().unwrap().remove(0).of_identities().len(), 64);
+        let error = groups(64).questions().unwrap_err();
+        assert!(error.contains("it comes to 65 headers, and 64 may be there"), "{error}");
     }
 }

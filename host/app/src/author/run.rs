@@ -8,12 +8,12 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
-use witgate_core::{RequestAttributes, Verdict};
+use witgate_core::{Impersonation, RequestAttributes, Verdict};
 
-use super::judgement::{Judgement, judge};
+use super::judgement::{Identity, Judgement, judge};
 use super::plugin_file::{WorkshopOptions, runtime};
 use super::policy_set::{Deadlines, PluginSet, read_settings};
-use super::question::{OneOrMany, Question, QuestionKeys};
+use super::question::{IdentityKeys, OneOrMany, Question, QuestionKeys};
 use super::strategy_run::{self, StrategyOptions};
 
 /// Ask a policy one question, or a strategy for one credential, and show the way to the answer
@@ -52,6 +52,18 @@ pub(crate) struct QuestionOptions {
     /// What else is known of who asks; a key may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     extra: Vec<String>,
+    /// Whom to be, as with `kubectl --as`: the policies are asked about that too
+    #[arg(long = "as", value_name = "NAME")]
+    as_user: Option<String>,
+    /// A group of whom to be; may be given several times
+    #[arg(long = "as-group", value_name = "GROUP", requires = "as_user")]
+    as_groups: Vec<String>,
+    /// The uid of whom to be
+    #[arg(long, value_name = "UID", requires = "as_user")]
+    as_uid: Option<String>,
+    /// What else is known of whom to be; a key may be given several times
+    #[arg(long, value_name = "KEY=VALUE", requires = "as_user")]
+    as_extra: Vec<String>,
     /// Which cluster is asked for; default: test
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
@@ -107,6 +119,9 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         let set = PluginSet::load(&workshop, &args.plugins, settings, Deadlines::AsInTheGate).await?;
         if let ([], [(_, strategy)]) = (set.policies.as_slice(), set.strategies.as_slice()) {
             let keys = args.question.keys()?;
+            if keys.impersonate.is_some() {
+                bail!("`as` is asked of policies, and strategies are not told: leave it out");
+            }
             return strategy_run::run(strategy.as_ref(), &args.strategy, &keys, args.json).await;
         }
         if set.policies.is_empty() {
@@ -116,7 +131,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         let questions = args.question.keys()?.questions().map_err(anyhow::Error::msg)?;
         let mut failed = false;
         for question in &questions {
-            let judgement = judge(&set.policies, &question.query, &question.user).await;
+            let judgement = judge(&set.policies, question).await;
             failed |= judgement.failure().is_some();
             if args.json {
                 println!("{}", serde_json::to_string_pretty(&as_json(question, &judgement))?);
@@ -140,11 +155,11 @@ fn print_text(question: &Question, judgement: &Judgement) {
 }
 
 fn as_json(question: &Question, judgement: &Judgement) -> Value {
-    let (decision, reason) = match &judgement.verdict {
+    let (decision, reason) = match judgement.verdict() {
         Verdict::Allow { .. } => ("allow", None),
         Verdict::Deny(reason) => ("deny", Some(reason.to_string())),
     };
-    json!({
+    let mut object = json!({
         "asked": question.written,
         "user": { "name": question.user.name, "uid": question.user.uid, "groups": question.user.groups, "extra": question.user.extra },
         "permission": question.query.permission.name,
@@ -153,7 +168,23 @@ fn as_json(question: &Question, judgement: &Judgement) -> Value {
         "policies": judgement.answers,
         "decision": decision,
         "reason": reason,
-    })
+    });
+    if let (Some(Impersonation { user, uid, groups, extra }), Value::Object(keys)) =
+        (&question.impersonate, &mut object)
+    {
+        keys.insert("as".to_owned(), json!({ "name": user, "uid": uid, "groups": groups, "extra": extra }));
+        let identities = judgement.identities.iter().map(|Identity { query, answers, verdict, .. }| {
+            let reason = match verdict {
+                Verdict::Allow { .. } => None,
+                Verdict::Deny(reason) => Some(reason.to_string()),
+            };
+            let decision = if reason.is_none() { "allow" } else { "deny" };
+            let request = query.request.as_ref().map(request_json);
+            json!({ "request": request, "policies": answers, "decision": decision, "reason": reason })
+        });
+        keys.insert("identities".to_owned(), identities.collect());
+    }
+    object
 }
 
 fn request_json(request: &RequestAttributes) -> Value {
@@ -178,11 +209,14 @@ impl QuestionOptions {
             Some(path) => read_query(path)?,
         };
         let some = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
-        let mut extra = BTreeMap::<String, Vec<String>>::new();
-        for pair in &self.extra {
-            let (key, value) = pair.split_once('=').with_context(|| format!("--extra `{pair}`: write KEY=VALUE"))?;
-            extra.entry(key.to_owned()).or_default().push(value.to_owned());
-        }
+        let extra = by_key("--extra", &self.extra)?;
+        let as_extra = by_key("--as-extra", &self.as_extra)?;
+        let impersonate = self.as_user.clone().map(|user| IdentityKeys {
+            user: Some(user),
+            groups: self.as_groups.clone(),
+            uid: self.as_uid.clone(),
+            extra: as_extra,
+        });
         let mut headers = BTreeMap::new();
         for header in &self.headers {
             let (name, value) =
@@ -199,6 +233,7 @@ impl QuestionOptions {
             groups: some(&self.groups),
             uid: self.uid.clone(),
             extra: (!extra.is_empty()).then_some(extra),
+            impersonate,
             cluster: self.cluster.clone(),
             now: self.now.clone().map(Value::String),
             permission: self.permission.clone(),
@@ -265,6 +300,16 @@ impl QuestionOptions {
     }
 }
 
+/// The values of a flag that is given as KEY=VALUE, by key.
+fn by_key(flag: &str, pairs: &[String]) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
+    let mut values = BTreeMap::<String, Vec<String>>::new();
+    for pair in pairs {
+        let (key, value) = pair.split_once('=').with_context(|| format!("{flag} `{pair}`: write KEY=VALUE"))?;
+        values.entry(key.to_owned()).or_default().push(value.to_owned());
+    }
+    Ok(values)
+}
+
 fn read_query(path: &Path) -> anyhow::Result<QuestionKeys> {
     let mut text = String::new();
     if path == Path::new("-") {
@@ -291,10 +336,11 @@ Examples:
   witgate plugin run read-only.wasm --user jane --request 'DELETE /api/v1/namespaces/dev/pods/web'
   witgate plugin run policies/ --user jane --group group:default/dev --cluster staging --kubectl 'exec web -n dev -it -- sh'
   witgate plugin run tenancy.wasm --settings tenants.yaml --user jane --verb list --resource pods -n team-a
+  witgate plugin run rbac.wasm --user jane --as support-viewer --as-group support --kubectl 'get pods -n dev'
   echo '{\"user\": \"jane\", \"request\": \"GET /api/v1/pods\", \"now\": \"2026-01-05T10:00:00Z\"}' | witgate plugin run tenancy.wasm --query -
   witgate plugin run oidc.wasm --user jane --cluster one --auth-metadata kubernetes.io/oidc-token-provider=okta --token oidc-okta=token.txt
 
 What is shown: how the gate reads the request, what each policy says and logs, each condition with its outcome, and how the rule
-comes to the verdict. Of a credential, its kind, expiry and impersonation; never a token.
+comes to the verdict; with --as, all that again for each part of that identity. Of a credential, its kind, expiry and impersonation; never a token.
 
 Exit codes: 0 there is an answer, allow or deny; 1 a policy gave none, or is refused; 2 the command line is not understood.";

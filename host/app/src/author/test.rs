@@ -163,11 +163,11 @@ async fn try_file(
     let mut outcomes = Vec::new();
     for case in suite.cases {
         let began = Instant::now();
-        let judgement = judge(&set.policies, &case.question.query, &case.question.user).await;
+        let judgement = judge(&set.policies, &case.question).await;
         let took = began.elapsed();
-        coverage.count(&case.question.query, &judgement.verdict);
+        judgement.verdicts(&case.question.query).for_each(|(query, verdict)| coverage.count(query, verdict));
         let failure = case.fault(&judgement).map(|fault| case.report(&fault, &judgement, &suite.path));
-        outcomes.push(Outcome { verdict: brief(&judgement.verdict), name: case.name, took, failure });
+        outcomes.push(Outcome { verdict: brief(judgement.verdict()), name: case.name, took, failure });
     }
     Ok(outcomes)
 }
@@ -180,7 +180,7 @@ impl Case {
             return Some(format!("policy `{policy}` gave no answer: {text}"));
         }
         let wrong = || Some(judgement.outcome());
-        match (self.expected, &judgement.verdict) {
+        match (self.expected, judgement.verdict()) {
             (Expected::Allow, Verdict::Allow { .. }) | (Expected::NoOpinion, Verdict::Deny(DenyReason::Silence)) => {
                 None
             }

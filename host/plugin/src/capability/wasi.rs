@@ -199,7 +199,8 @@ impl HostMonotonicClock for StillClock {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX)
+        // Its beginning is nobody's business, but Go's runtime ends where it reads zero.
+        u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 }
 
@@ -349,5 +350,12 @@ mod tests {
         assert_ne!(seed(7, "jane"), seed(8, "jane"));
         assert_eq!(random_bytes(1).len(), RANDOM_CYCLE_BYTES);
         assert_ne!(random_bytes(1), random_bytes(2));
+    }
+
+    /// Goal: the clock of `configure` is none that a runtime takes for a broken one, as Go's does where it reads zero.
+    #[test]
+    fn the_still_clock_is_past_its_beginning() {
+        let now = |seconds| HostMonotonicClock::now(&StillClock { now: Duration::from_secs(seconds) });
+        assert_eq!((now(0), now(7), now(u64::MAX)), (1, 7_000_000_000, u64::MAX));
     }
 }

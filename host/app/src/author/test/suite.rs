@@ -167,7 +167,10 @@ impl Suite {
             let name = match &keys.name {
                 Some(name) if several => format!("{name}: {}", question.written),
                 Some(name) => name.clone(),
-                None => format!("{}: {}", question.user.name, question.written),
+                None => match &question.impersonate {
+                    None => format!("{}: {}", question.user.name, question.written),
+                    Some(identity) => format!("{} as {}: {}", question.user.name, identity.user, question.written),
+                },
             };
             self.cases.push(Case { name, line, question, expected, reason: keys.reason.clone() });
         }
@@ -272,6 +275,7 @@ mod tests {
              cases:\n\
              - kubectl: get pods -n a\n  \
                decision: allow\n\
+             - { kubectl: get pods -n a, as: { user: kim, groups: [ops] } }\n\
              - name: both\n  \
                user: eve\n  \
                request: [GET /api/v1/pods, DELETE /api/v1/namespaces/a/pods/b]\n  \
@@ -290,12 +294,13 @@ mod tests {
             .collect();
         insta::assert_snapshot!(shown.join("\n"), @r#"
         3 jane: kubectl get pods -n a allow None
-        5 both: GET /api/v1/pods deny Some("not you")
-        5 both: DELETE /api/v1/namespaces/a/pods/b deny Some("not you")
-        11 eve: list deny None
-        11 eve: raw deny None
-        11 jane: list allow None
-        11 jane: raw deny None
+        5 jane as kim: kubectl get pods -n a deny None
+        6 both: GET /api/v1/pods deny Some("not you")
+        6 both: DELETE /api/v1/namespaces/a/pods/b deny Some("not you")
+        12 eve: list deny None
+        12 eve: raw deny None
+        12 jane: list allow None
+        12 jane: raw deny None
         "#);
     }
 
@@ -338,6 +343,14 @@ mod tests {
         );
         check("cases: {\n", "folder/x.test.yaml:");
         check("cases:\n- user: [j]\n", "folder/x.test.yaml:2: ");
+        check(
+            "cases:\n- { user: j, kubectl: version, as: { user: k, group: g } }\n",
+            "folder/x.test.yaml:2: the key `group`, which is unknown: did you mean `groups`? known are ",
+        );
+        check(
+            "cases:\n- { name: n, user: j, kubectl: version, as: { groups: [g] } }\n",
+            "folder/x.test.yaml:2: case `n`: `as`: the gate answers 400 before any policy is asked: it has no `user`",
+        );
     }
 
     fn parse(text: &str) -> Result<Suite, SuiteError> {
