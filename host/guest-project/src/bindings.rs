@@ -16,8 +16,8 @@ macro_rules! go {
 }
 
 /// Paths below a Go project's `bindings` folder, and texts: a module without dependencies. `wit-bindgen go --world policy
-/// --pkg-name witgate`, version 0.61.1, writes what is in `internal`, but the runtime and the types, which come with the generator,
-/// and `export_*`, which are ours like `policy`; paths of imports are then those of this module.
+/// --pkg-name witgate`, version 0.61.1, writes what is in `internal`, but what is ours like `policy`: `wit_runtime` and
+/// `wit_types`, which stand for the modules that the generated code would import from elsewhere, and `export_*`. Paths of imports are those of this module.
 pub(crate) const GO: &[(&str, &str)] = go![
     "go.mod",
     "policy/policy.go",
@@ -27,10 +27,7 @@ pub(crate) const GO: &[(&str, &str)] = go![
     "internal/wit_exports/wit_exports.go",
     "internal/wit_runtime/empty.s",
     "internal/wit_runtime/runtime.go",
-    "internal/wit_types/option.go",
-    "internal/wit_types/result.go",
-    "internal/wit_types/tuple.go",
-    "internal/wit_types/unit.go",
+    "internal/wit_types/types.go",
     "internal/witgate_auth_log/empty.s",
     "internal/witgate_auth_log/wit_bindings.go",
     "internal/witgate_auth_permission_policy/wit_bindings.go",

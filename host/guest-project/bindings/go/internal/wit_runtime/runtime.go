@@ -1,5 +1,4 @@
-// From go.bytecodealliance.org/pkg v0.2.3, by the Bytecode Alliance: Apache-2.0 WITH LLVM-exception; changed: it needs no fmt.
-
+// Package runtime gives the host memory to put arguments into, and the generated code memory for what it returns.
 package runtime
 
 import (
@@ -7,135 +6,61 @@ import (
 	"unsafe"
 )
 
-type Handle struct {
-	value int32
+// The most that the canonical ABI aligns anything to; a slice of uint64 is aligned so.
+const word = unsafe.Sizeof(uint64(0))
+
+// What the host was given since the last Unpin: the collector does not see who holds it.
+var given runtime.Pinner
+
+// Whether Go's runtime has begun. The adapter of WASI asks for memory before that.
+var begun bool
+
+func init() {
+	begun = true
 }
 
-func (h *Handle) Use() int32 {
-	if h.value == 0 {
-		panic("nil handle")
-	}
-	return h.value
-}
-
-func (h *Handle) Take() int32 {
-	if h.value == 0 {
-		panic("nil handle")
-	}
-	value := h.value
-	h.value = 0
-	return value
-}
-
-func (h *Handle) Set(value int32) {
-	if value == 0 {
-		panic("nil handle")
-	}
-	if h.value != 0 {
-		panic("handle already set")
-	}
-	h.value = value
-}
-
-func (h *Handle) TakeOrNil() int32 {
-	value := h.value
-	h.value = 0
-	return value
-}
-
-func MakeHandle(value int32) *Handle {
-	if value == 0 {
-		panic("nil handle")
-	}
-	return &Handle{value}
-}
-
+// Allocate yields zeroed memory that stays where it is until pinner lets it go; none where size is zero.
 func Allocate(pinner *runtime.Pinner, size, align uintptr) unsafe.Pointer {
-	pointer := allocateRaw(size, align)
-	pinner.Pin(pointer)
-	return pointer
-}
-
-func allocateRaw(size, align uintptr) unsafe.Pointer {
+	if align > word {
+		panic("nothing in the contract is aligned to more than eight bytes")
+	}
 	if size == 0 {
 		return nil
 	}
-
-	if size%align != 0 {
-		panic("allocation of an unexpected size or alignment")
-	}
-
-	switch align {
-	case 1:
-		return unsafe.Pointer(unsafe.SliceData(make([]uint8, size)))
-	case 2:
-		return unsafe.Pointer(unsafe.SliceData(make([]uint16, size/align)))
-	case 4:
-		return unsafe.Pointer(unsafe.SliceData(make([]uint32, size/align)))
-	case 8:
-		return unsafe.Pointer(unsafe.SliceData(make([]uint64, size/align)))
-	default:
-		panic("allocation of an unexpected size or alignment")
-	}
+	words := make([]uint64, (size+word-1)/word)
+	memory := unsafe.Pointer(&words[0])
+	pinner.Pin(memory)
+	return memory
 }
 
-// NB: `cabi_realloc` may be called before the Go runtime has been initialized,
-// in which case we need to use `runtime.sbrk` to do allocations.  The following
-// is an abbreviation of [Till's
-// efforts](https://github.com/bytecodealliance/go-modules/pull/367).
-
-//go:linkname sbrk runtime.sbrk
-func sbrk(n uintptr) unsafe.Pointer
-
-//nolint:unused
-var useGCAllocations = false
-
-func init() {
-	useGCAllocations = true
-}
-
-//nolint:unused
-func offset(ptr, align uintptr) uintptr {
-	newptr := (ptr + align - 1) &^ (align - 1)
-	return newptr - ptr
-}
-
-var pinner = runtime.Pinner{}
-
+// Unpin lets go of what the host was given for a call's arguments.
 func Unpin() {
-	pinner.Unpin()
+	given.Unpin()
 }
 
-//nolint:unused
+// The allocator below Go's own, which can be asked before the runtime has begun.
+//
+//go:linkname systemBreak runtime.sbrk
+func systemBreak(size uintptr) unsafe.Pointer
+
+// Go's collector looks at the clock, and nothing may be imported while the host asks for memory: meanwhile the adapter
+// answers with the time that it told last.
+//
 //go:wasmimport wasi_snapshot_preview1 adapter_monotonic_clock_set_paused
-func adapterMonotonicClockSetPaused(paused bool)
+func pauseClock(paused bool)
 
-//nolint:unused
 //go:wasmexport cabi_realloc
-func cabiRealloc(oldPointer unsafe.Pointer, oldSize, align, newSize uintptr) unsafe.Pointer {
-	if oldPointer != nil || oldSize != 0 {
-		panic("todo")
+func realloc(old unsafe.Pointer, oldSize, align, size uintptr) unsafe.Pointer {
+	if old != nil || oldSize != 0 {
+		panic("the host never grows what it was given")
 	}
-
-	if useGCAllocations {
-		// Here we call `adapter_monotonic_clock_set_paused` before and
-		// after allocating since the Go garbage collector calls
-		// `clock_time_get` to measure time spent in various stages of
-		// GC, but calls to imports from `cabi_realloc` are forbidden by
-		// the component model, so we must tell the
-		// `wasi_snapshot_preview1` adapter to use a cached value
-		// instead of calling `monotonic_clock::now`.
-		//
-		// See https://github.com/bytecodealliance/wasmtime/pull/13563
-		// for more details.
-		adapterMonotonicClockSetPaused(true)
-		pointer := Allocate(&pinner, newSize, align)
-		adapterMonotonicClockSetPaused(false)
-		return pointer
-	} else {
-		alignedSize := newSize + offset(newSize, align)
-		unaligned := sbrk(alignedSize)
-		off := offset(uintptr(unaligned), align)
-		return unsafe.Add(unaligned, off)
+	if !begun {
+		// More than asked for, to begin at a multiple of align.
+		start := uintptr(systemBreak(size + align))
+		return unsafe.Pointer((start + align - 1) / align * align)
 	}
+	pauseClock(true)
+	memory := Allocate(&given, size, align)
+	pauseClock(false)
+	return memory
 }

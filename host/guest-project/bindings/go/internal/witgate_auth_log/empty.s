@@ -1,3 +1,1 @@
-// This file exists for testing this package without WebAssembly,
-// allowing empty function bodies with a //go:wasmimport directive.
-// See https://pkg.go.dev/cmd/compile for more information.
+// Lets the functions of this package that the host has do without a body.
