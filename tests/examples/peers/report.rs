@@ -166,7 +166,10 @@ impl Report {
     fn plot(&self) -> String {
         const ROW: f64 = 26.0;
         const LEFT: f64 = 360.0;
-        const UNIT: f64 = 260.0;
+        /// The longest bar, and the room for its figure behind it.
+        const WIDEST: f64 = 450.0;
+        let greatest = self.comparisons.iter().map(Comparison::ratio).fold(1.5, f64::max);
+        let unit = (WIDEST / greatest).floor();
         let height = ROW * (self.comparisons.len() as f64 + 2.0);
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 860 {height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
@@ -176,7 +179,7 @@ impl Report {
         for (row, comparison) in self.comparisons.iter().enumerate() {
             let y = ROW * (row as f64 + 1.2);
             let ratio = comparison.ratio();
-            let width = UNIT * ratio.min(1.8);
+            let width = unit * ratio;
             let _ = writeln!(
                 svg,
                 "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\
@@ -189,11 +192,11 @@ impl Report {
                 y + 13.0,
             );
             if let Some(goal) = comparison.goal {
-                let x = LEFT + UNIT * goal;
+                let x = LEFT + unit * goal;
                 let _ = writeln!(svg, "<path d=\"M{x:.1} {y}v16\" stroke=\"#c0392b\" stroke-width=\"2\"/>");
             }
         }
-        let one = LEFT + UNIT;
+        let one = LEFT + unit;
         let _ =
             writeln!(svg, "<path d=\"M{one} {ROW}V{height}\" stroke=\"#888888\" stroke-dasharray=\"4 3\"/>\n</svg>");
         svg
