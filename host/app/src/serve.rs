@@ -20,6 +20,7 @@ use witgate_proxy::drain::Drain;
 use witgate_proxy::gate::Gate;
 use witgate_proxy::listener;
 use witgate_proxy::trace::Tracer;
+use witgate_proxy::workers::{self, Workers};
 
 use crate::admin::listen::{self, Listener};
 use crate::admin::trial::Trials;
@@ -50,6 +51,7 @@ pub(crate) struct Serving {
     telemetry: Option<Arc<Telemetry>>,
     /// Ended when this is dropped.
     tasks: JoinSet<()>,
+    _workers: Arc<Workers>,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -196,14 +198,29 @@ pub(crate) async fn start(config: Config) -> anyhow::Result<Serving> {
     let tracer = telemetry.clone().filter(|_| traces).map(|telemetry| telemetry as Arc<dyn Tracer>);
     let gate = Arc::new(Gate { snapshot: current, decision_log: decisions, counts, tracer, limits });
     let drain = Arc::new(Drain::default());
+    let workers =
+        Workers::start(workers::processors()).context("the threads that serve connections cannot be started")?;
+    let workers = Arc::new(workers);
     let scheme = if tls.is_some() { "https" } else { "http" };
     tasks.spawn({
         let (gate, drain) = (Arc::clone(&gate), Arc::clone(&drain));
-        async move { listener::serve(listener, tls, gate, &drain).await }
+        let workers = Arc::clone(&workers);
+        async move { listener::serve(listener, tls, gate, &workers, &drain).await }
     });
     admin_state.data_plane_listens();
     info!(listener = "data plane", %address, scheme, "listening");
-    Ok(Serving { address, admin, gate, drain, admin_state, admin_stop, decision_log, telemetry, tasks })
+    Ok(Serving {
+        address,
+        admin,
+        gate,
+        drain,
+        admin_state,
+        admin_stop,
+        decision_log,
+        telemetry,
+        tasks,
+        _workers: workers,
+    })
 }
 
 impl Serving {

@@ -32,3 +32,4 @@ pub mod trace;
 mod trail;
 mod upgrade;
 pub mod upstream;
+pub mod workers;

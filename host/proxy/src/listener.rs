@@ -34,6 +34,7 @@ use self::idle::Activity;
 use crate::drain::{Drain, Watcher};
 use crate::gate::{Gate, Peer};
 use crate::limits::Limits;
+use crate::workers::{Seat, Workers, run_at};
 
 /// The listener's TLS configuration, replaced when its files change.
 pub type CurrentTls = Arc<ArcSwap<ServerConfig>>;
@@ -52,8 +53,8 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before accepting again, when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves connections until the drain begins, then lets those under way finish.
-pub async fn serve(listener: TcpListener, tls: Option<CurrentTls>, gate: Arc<Gate>, drain: &Drain) {
+/// Serves connections, at the workers, until the drain begins; then lets those under way finish.
+pub async fn serve(listener: TcpListener, tls: Option<CurrentTls>, gate: Arc<Gate>, workers: &Workers, drain: &Drain) {
     let places = Arc::new(Semaphore::new(gate.limits.connections_max));
     let mut watcher = drain.watcher();
     loop {
@@ -71,9 +72,9 @@ pub async fn serve(listener: TcpListener, tls: Option<CurrentTls>, gate: Arc<Gat
         };
         let (gate, tls, watcher) = (Arc::clone(&gate), tls.clone(), watcher.holding(place));
         let open = gate.counts.enter_connection();
-        tokio::spawn(async move {
+        workers.spawn(|seat| async move {
             let _open = open;
-            if let Err(error) = connection(tcp, address, tls, gate, watcher).await {
+            if let Err(error) = connection(tcp, address, tls, gate, seat, watcher).await {
                 debug!(%error, peer = %address, "connection ended");
             }
         });
@@ -83,28 +84,30 @@ pub async fn serve(listener: TcpListener, tls: Option<CurrentTls>, gate: Arc<Gat
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(std::net::TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     // The semaphore is never closed.
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (tcp, address) = listener.accept().await?;
-    Ok((tcp, address, place))
+    Ok((tcp.into_std()?, address, place)) // waited for by a worker from here on
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn connection(
-    tcp: TcpStream,
+    tcp: std::net::TcpStream,
     address: SocketAddr,
     tls: Option<CurrentTls>,
     gate: Arc<Gate>,
+    seat: Arc<Seat>,
     watcher: Watcher,
 ) -> Result<(), BoxError> {
+    let tcp = TcpStream::from_std(tcp)?;
     tcp.set_nodelay(true)?;
     let limits = gate.limits;
     let Some(tls) = tls else {
         let (is_http2, io) = timeout(limits.header_read_timeout, rewind::sniff(tcp)).await??;
         let peer = Peer { address, client_certificate: None };
-        return http(io, is_http2, peer, gate, watcher).await;
+        return http(io, is_http2, peer, gate, seat, watcher).await;
     };
     let acceptor = TlsAcceptor::from(tls.load_full());
     let stream = timeout(limits.handshake_timeout, acceptor.accept(tcp)).await??;
@@ -112,10 +115,17 @@ async fn connection(
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     let client_certificate =
         session.peer_certificates().and_then(<[_]>::first).map(|leaf| ClientCertificate(Arc::from(leaf.as_ref())));
-    http(stream, is_http2, Peer { address, client_certificate }, gate, watcher).await
+    http(stream, is_http2, Peer { address, client_certificate }, gate, seat, watcher).await
 }
 
-async fn http<I>(io: I, is_http2: bool, peer: Peer, gate: Arc<Gate>, watcher: Watcher) -> Result<(), BoxError>
+async fn http<I>(
+    io: I,
+    is_http2: bool,
+    peer: Peer,
+    gate: Arc<Gate>,
+    seat: Arc<Seat>,
+    watcher: Watcher,
+) -> Result<(), BoxError>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -126,11 +136,18 @@ where
     let counted = activity.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (gate, peer, watcher) = (Arc::clone(&gate), Arc::clone(&peer), watcher.clone());
-        let place = counted.enter();
+        let (place, turn) = (counted.enter(), seat.turn());
         async move {
             // A tunnel over HTTP/2 outlives its answer; it has limits of its own.
             let is_tunnel = request.method() == Method::CONNECT;
-            let answer = gate.handle(request, &peer, &watcher).await;
+            let answer = match turn.elsewhere() {
+                None => gate.handle(request, &peer, &watcher).await,
+                Some(worker) => {
+                    let handled = Box::pin(async move { gate.handle(request, &peer, &watcher).await });
+                    run_at(worker, handled).await
+                }
+            };
+            drop(turn);
             let place = if is_tunnel && answer.status().is_success() { place.for_ever() } else { place };
             Ok::<_, Infallible>(answer.map(|body| place.held_by(body)))
         }

@@ -1,11 +1,12 @@
 //! The way of a request, again and again, for a tool that counts instructions: `cargo xtask bench instructions`.
 //!
 //! `hot-path WAY REQUESTS [POLICY.wasm CACHE]` sends so many requests through the data plane, one after the other on one connection, to an API
-//! server that answers the same bytes each time; both ends are in the same process and do next to nothing. One thread, no TLS, no
+//! server that answers the same bytes each time; both ends are in the same process and do next to nothing. One worker, no TLS, no
 //! log: what is left is the gate's own work and that of its HTTP library. The difference of two runs, by the difference of their
 //! requests, is a request's.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use witgate_proxy::snapshot::{
     ClientAuthorization, ClientImpersonation, Cluster, Clusters, CurrentSnapshot, PermissionRule, Snapshot,
 };
 use witgate_proxy::upstream::{Http2, Reach, ServerTrust, Target, Upstream};
+use witgate_proxy::workers::Workers;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -75,7 +77,8 @@ async fn ask(way: &str, requests: u64, component: &[String]) -> anyhow::Result<(
     });
     let data_plane = TcpListener::bind("127.0.0.1:0").await?;
     let address = data_plane.local_addr()?;
-    tokio::spawn(async move { listener::serve(data_plane, None, gate, &Drain::default()).await });
+    let workers = Workers::start(NonZeroUsize::MIN)?;
+    tokio::spawn(async move { listener::serve(data_plane, None, gate, &workers, &Drain::default()).await });
 
     let mut stream = TcpStream::connect(address).await?;
     for _ in 0..requests {

@@ -12,6 +12,7 @@ use super::pool::Pool;
 use super::{Http2, ServerTrust};
 use crate::limits::Limits;
 use crate::tls;
+use crate::workers::{PerWorker, processors};
 
 /// All identities of one cluster.
 pub(super) struct Identities {
@@ -35,7 +36,10 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Identity {
     pub(super) tls: TlsConfigs,
-    pub(super) pool: Pool,
+    http2: Http2,
+    limits: Limits,
+    /// A connection is used at the worker where it was made.
+    pools: PerWorker<Pool>,
 }
 
 /// The same identity with and without HTTP/2: an upgrade needs HTTP/1.1.
@@ -124,7 +128,14 @@ impl fmt::Debug for Identities {
 
 impl Identity {
     fn new(config: ClientConfig, http2: Http2, limits: &Limits) -> Self {
-        Self { tls: TlsConfigs::new(config, http2), pool: Pool::new(http2, limits) }
+        // All pools together keep as many as one would.
+        let limits = Limits { pool_idle_max: limits.pool_idle_max.div_ceil(processors().get()), ..*limits };
+        Self { tls: TlsConfigs::new(config, http2), http2, limits, pools: PerWorker::new() }
+    }
+
+    /// The connections of the worker that asks.
+    pub(super) fn pool(&self) -> &Pool {
+        self.pools.here(|| Pool::new(self.http2, &self.limits))
     }
 }
 

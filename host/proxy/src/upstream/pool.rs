@@ -1,4 +1,4 @@
-//! Connections of one identity to one API server.
+//! Connections of one identity to one API server, of one worker.
 //!
 //! HTTP/1.1 connections carry one request at a time and rest here in between.
 //! HTTP/2 connections carry as many as the server allows; a further one is opened
@@ -31,7 +31,7 @@ const STREAMS_BEFORE_SETTINGS: usize = 100;
 /// An API server's answer may have as large a head as a request of ours.
 const RESPONSE_HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
 
-/// The connections of one identity. Dropping it closes those at rest.
+/// The connections of one identity at one worker. Dropping it closes those at rest.
 #[derive(Debug)]
 pub(super) struct Pool {
     resting: Arc<Resting>,

@@ -53,7 +53,7 @@ pub(super) async fn send(
     for attempt in 1..=ATTEMPTS_MAX {
         let Some(unsent) = request.take() else { break };
         let freshness = if attempt == ATTEMPTS_MAX { Freshness::New } else { Freshness::Any };
-        let mut lease = identity.pool.lease(connector, &identity.tls.any_protocol, freshness).await?;
+        let mut lease = identity.pool().lease(connector, &identity.tls.any_protocol, freshness).await?;
         let useful = copied == Copy::Wanted || lease.reused || lease.is_http2();
         let copy = (unsent.body().is_empty() && useful).then(|| copy_of(&unsent));
         let may_repeat = lease.reused && is_repeatable(unsent.method());
