@@ -34,7 +34,7 @@ use self::idle::Activity;
 use crate::drain::{Drain, Watcher};
 use crate::gate::{Gate, Peer};
 use crate::limits::Limits;
-use crate::workers::{Seat, Workers, run_at};
+use crate::workers::{Seat, Workers};
 
 /// The listener's TLS configuration, replaced when its files change.
 pub type CurrentTls = Arc<ArcSwap<ServerConfig>>;
@@ -140,14 +140,13 @@ where
         async move {
             // A tunnel over HTTP/2 outlives its answer; it has limits of its own.
             let is_tunnel = request.method() == Method::CONNECT;
-            let answer = match turn.elsewhere() {
-                None => gate.handle(request, &peer, &watcher).await,
-                Some(worker) => {
-                    let handled = Box::pin(async move { gate.handle(request, &peer, &watcher).await });
-                    run_at(worker, handled).await
-                }
+            let answer = if turn.is_elsewhere() {
+                turn.answer(Box::pin(async move { gate.handle(request, &peer, &watcher).await })).await
+            } else {
+                let answer = gate.handle(request, &peer, &watcher).await;
+                drop(turn);
+                answer
             };
-            drop(turn);
             let place = if is_tunnel && answer.status().is_success() { place.for_ever() } else { place };
             Ok::<_, Infallible>(answer.map(|body| place.held_by(body)))
         }

@@ -1,29 +1,40 @@
 //! The threads that serve connections, each with a runtime of its own.
 //!
 //! A connection stays on one thread, and so does what its requests need: the policies' instances, the connections to API
-//! servers. Nothing of a request wakes another thread or moves to another processor's cache, which on one runtime of
-//! many threads was a third of what a request costs (`docs/performance.md`). What balances is where a connection begins,
-//! at the worker with the fewest; and a worker with many requests to answer gives some to another ([`Turn`]), so that
-//! one busy HTTP/2 connection is not bound to one processor.
+//! servers. Nothing of a request wakes another thread or moves to another processor's cache. Few connections stay
+//! together on one thread for the same reason: waking a thread can cost as much as answering a request
+//! (`docs/performance.md`). What balances is where a connection begins, and that a worker which would take too long gives
+//! requests to another ([`Turn`]): one busy HTTP/2 connection, or many on one thread, are not bound to one processor.
 
 use std::cell::Cell;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use std::{fmt, io, panic, thread};
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-/// Requests that a worker answers at once before it looks for another.
-const ANSWERING_MIN: usize = 4;
+/// Connections that a worker takes before the next one is given any.
+const TOGETHER: usize = 16;
+/// How long the requests at a worker may take it, before it looks for another that they would take less.
+const BACKLOG: Duration = Duration::from_millis(1);
+/// What a request costs, until it was measured.
+const COST_AT_FIRST: Duration = Duration::from_micros(100);
+/// After how many requests a worker looks at its clock of processor time, which is a system call.
+const MEASURED_EVERY: u32 = 16;
 
 thread_local! {
     /// Which worker this thread is; most are none.
     static HERE: Cell<Option<usize>> = const { Cell::new(None) };
     /// Whom this worker looks at next.
     static NEXT: Cell<usize> = const { Cell::new(0) };
+    /// What this worker has done since it looked at its clock.
+    static MEASURED: Cell<Measured> = const { Cell::new(Measured { requests: 0, until: Duration::ZERO }) };
 }
 
 /// The threads that serve connections. When this is dropped they end, with all that they have under way.
@@ -36,9 +47,20 @@ pub struct Workers {
 /// One thread. Aligned so that its counts share no cache line with another's (processors fetch two lines at once).
 #[repr(align(128))]
 struct Worker {
+    index: usize,
     runtime: Handle,
     connections: AtomicUsize,
+    /// Requests that it answers.
     answering: AtomicUsize,
+    /// What a request costs here, in nanoseconds of processor time: whatever the thread did, by the requests that it answered.
+    cost: AtomicU64,
+}
+
+#[derive(Clone, Copy)]
+struct Measured {
+    requests: u32,
+    /// The thread's processor time when it looked.
+    until: Duration,
 }
 
 /// A connection's place at its worker.
@@ -75,8 +97,7 @@ impl Workers {
         let (mut all, mut alive) = (Vec::new(), Vec::new());
         for index in 0..count.min(processors()).get() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let (connections, answering) = (AtomicUsize::new(0), AtomicUsize::new(0));
-            all.push(Arc::new(Worker { runtime: runtime.handle().clone(), connections, answering }));
+            all.push(Arc::new(Worker::new(index, runtime.handle().clone())));
             let (sender, ended) = oneshot::channel();
             alive.push(sender);
             thread::Builder::new().name(format!("witgate-worker-{index}")).spawn(move || {
@@ -89,18 +110,55 @@ impl Workers {
         Ok(Self { all: all.into(), _alive: alive })
     }
 
-    /// Runs a connection at the worker that has the fewest.
+    /// Runs a connection at the first worker of those that have the fewest, in groups of [`TOGETHER`].
     pub(crate) fn spawn<F>(&self, connection: impl FnOnce(Arc<Seat>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let Some(worker) = self.all.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed)) else {
+        let Some(worker) = self.all.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed) / TOGETHER)
+        else {
             return;
         };
         worker.connections.fetch_add(1, Ordering::Relaxed);
         let seat = Seat { worker: Arc::clone(worker), all: Arc::clone(&self.all) };
         worker.runtime.spawn(connection(Arc::new(seat)));
     }
+}
+
+impl Worker {
+    fn new(index: usize, runtime: Handle) -> Self {
+        let cost = AtomicU64::new(u64::try_from(COST_AT_FIRST.as_nanos()).unwrap_or(u64::MAX));
+        Self { index, runtime, connections: AtomicUsize::new(0), answering: AtomicUsize::new(0), cost }
+    }
+
+    /// How long it takes to answer what it answers, if nobody else took from its processor.
+    fn backlog(&self) -> Duration {
+        let answering = u64::try_from(self.answering.load(Ordering::Relaxed)).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.cost.load(Ordering::Relaxed).saturating_mul(answering))
+    }
+
+    /// One more request was answered; measured where this thread is the worker's.
+    fn answered(&self) {
+        if HERE.get() != Some(self.index) {
+            return;
+        }
+        let Measured { requests, until } = MEASURED.get();
+        if requests + 1 < MEASURED_EVERY {
+            return MEASURED.set(Measured { requests: requests + 1, until });
+        }
+        let now = processor_time();
+        MEASURED.set(Measured { requests: 0, until: now });
+        let nanoseconds = (now.saturating_sub(until) / MEASURED_EVERY).as_nanos();
+        let before = self.cost.load(Ordering::Relaxed);
+        // Smoothed: one dear request says little of the next.
+        let cost = before - before / 4 + u64::try_from(nanoseconds).unwrap_or(u64::MAX) / 4;
+        self.cost.store(cost, Ordering::Relaxed);
+    }
+}
+
+/// This thread's.
+fn processor_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 impl Seat {
@@ -115,26 +173,34 @@ impl Seat {
     /// One other worker is looked at, each time the next: with many processors, to look at all would cost more than it
     /// brings (the power of two choices).
     fn less_busy(&self) -> Option<&Arc<Worker>> {
-        let here = self.worker.answering.load(Ordering::Relaxed);
-        if here < ANSWERING_MIN {
+        let here = self.worker.backlog();
+        if here < BACKLOG {
             return None;
         }
         let next = NEXT.replace(NEXT.get().wrapping_add(1));
         let other = self.all.get(next.checked_rem(self.all.len())?)?;
-        let there = other.answering.load(Ordering::Relaxed);
-        (here >= ANSWERING_MIN + 2 * there).then_some(other) // never so of itself
+        (other.backlog() < here / 2).then_some(other) // never so of itself
     }
 }
 
 impl Turn {
-    /// The worker to answer at, where it is not the connection's own.
-    pub(crate) fn elsewhere(&self) -> Option<&Handle> {
-        self.is_elsewhere.then_some(&self.worker.runtime)
+    /// Whether another worker than the connection's own should answer.
+    pub(crate) const fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere
+    }
+
+    /// Answers at the other worker. Dropped, it ends there too; a panic there goes on here.
+    pub(crate) async fn answer<T: Send + 'static>(self, answer: Pin<Box<dyn Future<Output = T> + Send>>) -> T {
+        let runtime = self.worker.runtime.clone();
+        run_at(&runtime, async move {
+            let _turn = self;
+            answer.await
+        })
+        .await
     }
 }
 
-/// Runs `work` at another worker. Dropped, it ends there too; a panic goes on here.
-pub(crate) async fn run_at<T: Send + 'static>(runtime: &Handle, work: impl Future<Output = T> + Send + 'static) -> T {
+async fn run_at<T: Send + 'static>(runtime: &Handle, work: impl Future<Output = T> + Send + 'static) -> T {
     let mut set = JoinSet::new();
     set.spawn_on(work, runtime);
     match set.join_next().await {
@@ -165,6 +231,7 @@ impl Drop for Seat {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.worker.answering.fetch_sub(1, Ordering::Relaxed);
+        self.worker.answered();
     }
 }
 
@@ -200,35 +267,40 @@ mod tests {
         workers.all.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).collect()
     }
 
-    /// Goal: connections spread over the workers, also after some have ended.
-    /// Method: four that last, and then two whose neighbours have left.
+    /// Goal: few connections stay together, many spread over the workers, also after some have ended.
+    /// Method: three groups that last, and then one whose neighbours have left.
     #[tokio::test]
     async fn a_connection_begins_where_there_are_fewest() {
         let Some(workers) = two() else { return };
         let (seats, mut given) = tokio::sync::mpsc::unbounded_channel();
-        let connect = || {
-            workers.spawn(|seat| {
-                seats.send(seat).unwrap();
-                pending()
-            });
+        let connect = |count| {
+            for _ in 0..count {
+                workers.spawn(|seat| {
+                    seats.send(seat).unwrap();
+                    pending()
+                });
+            }
         };
-        (0..4).for_each(|_| connect());
-        assert_eq!(connections(&workers), [2, 2]);
+        connect(TOGETHER);
+        assert_eq!(connections(&workers), [TOGETHER, 0]);
+        connect(2 * TOGETHER);
+        assert_eq!(connections(&workers), [2 * TOGETHER, TOGETHER]);
 
         let mut first = Vec::new();
         while let Ok(seat) = given.try_recv() {
             first.push(seat);
         }
         first.retain(|seat| Arc::ptr_eq(&seat.worker, &workers.all[1]));
-        assert_eq!(connections(&workers), [0, 2]);
-        (0..2).for_each(|_| connect());
+        assert_eq!(connections(&workers), [0, TOGETHER]);
+        connect(2 * TOGETHER);
 
-        assert_eq!(connections(&workers), [2, 2]);
+        assert_eq!(connections(&workers), [2 * TOGETHER, TOGETHER]);
     }
 
     /// Goal: a connection that asks for much at once does not stay on one processor; one that asks for little does.
+    /// Method: cheap requests until they are a backlog, and then one dear request.
     #[tokio::test]
-    async fn a_worker_with_much_to_answer_gives_some_away() {
+    async fn a_worker_with_a_backlog_gives_some_away() {
         let Some(workers) = two() else { return };
         let (seats, mut given) = tokio::sync::mpsc::unbounded_channel();
         workers.spawn(|seat| {
@@ -236,15 +308,42 @@ mod tests {
             pending()
         });
         let seat = given.recv().await.unwrap();
-        let few: Vec<Turn> = (0..ANSWERING_MIN).map(|_| seat.turn()).collect();
-        assert!(few.iter().all(|turn| turn.elsewhere().is_none()));
+        // At 100 µs each, ten are a backlog of 1 ms.
+        let few: Vec<Turn> = (0..10).map(|_| seat.turn()).collect();
+        assert!(!few.iter().any(Turn::is_elsewhere));
 
-        let more: Vec<Turn> = (0..28).map(|_| seat.turn()).collect();
+        let more: Vec<Turn> = (0..40).map(|_| seat.turn()).collect();
 
-        let given_away = more.iter().filter(|turn| turn.elsewhere().is_some()).count();
-        assert!((8..=16).contains(&given_away), "{given_away} of 32");
+        let given_away = more.iter().filter(|turn| turn.is_elsewhere()).count();
+        assert!((10..=25).contains(&given_away), "{given_away} of 50");
         drop((few, more));
-        assert!(seat.turn().elsewhere().is_none(), "a turn that is over does not count");
+        assert!(!seat.turn().is_elsewhere(), "a turn that is over does not count");
+
+        workers.all[0].cost.store(5_000_000, Ordering::Relaxed);
+        let dear = seat.turn();
+        assert!(!dear.is_elsewhere());
+        assert!((0..4).any(|_| seat.turn().is_elsewhere()));
+    }
+
+    /// Goal: what a request costs is measured where it is answered.
+    /// Method: requests that compute for a millisecond of processor time each.
+    #[tokio::test]
+    async fn what_a_request_costs_is_measured() {
+        let Some(workers) = two() else { return };
+        let (seats, mut given) = tokio::sync::mpsc::unbounded_channel();
+        workers.spawn(|seat| async move {
+            for _ in 0..8 * MEASURED_EVERY {
+                let _turn = seat.turn();
+                let until = processor_time() + Duration::from_millis(1);
+                while processor_time() < until {}
+            }
+            seats.send(seat).unwrap();
+        });
+
+        let seat = given.recv().await.unwrap();
+
+        let cost = Duration::from_nanos(seat.worker.cost.load(Ordering::Relaxed));
+        assert!(Duration::from_micros(700) < cost && cost < Duration::from_millis(3), "{cost:?}");
     }
 
     /// Goal: who goes away takes along what runs elsewhere, and a panic there is a panic here.
