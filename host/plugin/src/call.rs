@@ -32,6 +32,7 @@ use crate::host::Shared;
 use crate::limits::{LIFTED_BYTES_FOR_EACH, LIFTED_BYTES_MIN, LOAD_DEADLINE, slow_calls_max};
 use crate::pace::Pace;
 use crate::sandbox::{Budget, Sandbox, SecretStores};
+use crate::ticker::Ticking;
 use crate::warm::WarmInstances;
 
 /// What all calls of one plug-in share.
@@ -61,6 +62,8 @@ pub(crate) struct Call<'a> {
     pub(crate) deadline: Deadline,
     runner: &'a Runner,
     _permit: SemaphorePermit<'a>,
+    /// Without it nothing would interrupt the guest.
+    _ticking: Ticking<'a>,
 }
 
 /// Ticks of the engine's clock, a millisecond each, that a guest may compute before others get their turn. More than
@@ -192,7 +195,7 @@ impl Runner {
                 (store, Some(kept))
             }
         };
-        Ok((Call { store, deadline, runner: self, _permit: permit }, kept))
+        Ok((Call { store, deadline, runner: self, _permit: permit, _ticking: self.host.ticker.ticking() }, kept))
     }
 
     /// The secrets of a strategy's call; `cluster` are those of the cluster at hand.
@@ -210,7 +213,8 @@ impl Runner {
         let permit = self.admit()?;
         let sandbox = self.sandbox(LOAD_DEADLINE, self.secrets(None));
         let deadline = sandbox.deadline.clone();
-        Ok(Call { store: self.new_store(engine, sandbox), deadline, runner: self, _permit: permit })
+        let store = self.new_store(engine, sandbox);
+        Ok(Call { store, deadline, runner: self, _permit: permit, _ticking: self.host.ticker.ticking() })
     }
 
     fn admit(&self) -> Result<SemaphorePermit<'_>, CallError> {

@@ -74,8 +74,8 @@ pub(crate) struct Shared {
     pub(crate) warm_places: Arc<Semaphore>,
     /// Compilations at the same time: each uses several threads and much memory.
     compilations: Semaphore,
-    /// Dropped with the last plug-in.
-    _ticker: Ticker,
+    /// Ends with the last plug-in.
+    pub(crate) ticker: Ticker,
 }
 
 /// An engine that compiles fast.
@@ -101,7 +101,9 @@ impl Host {
         let cache = config.cache_directory.map(|directory| CompiledCache::open(directory, &engine)).transpose()?;
         let linkers = Linkers::new(&engine).map_err(engine_error)?;
         let throw_away = engine::build_throw_away(&functions).map_err(engine_error)?;
-        let ticker = Ticker::start([engine.clone(), throw_away.clone()]).map_err(HostError::Ticker)?;
+        let engines = [engine.clone(), throw_away.clone()];
+        let ticker =
+            Ticker::start(move || engines.iter().for_each(Engine::increment_epoch)).map_err(HostError::Ticker)?;
         let throw_away = ThrowAway { linkers: Linkers::new(&throw_away).map_err(engine_error)?, engine: throw_away };
         let compilations = Semaphore::new(COMPILATIONS_MAX);
         // The other half of the pool is for instances that are in use.
@@ -114,7 +116,7 @@ impl Host {
             code: CompiledCode::new(cache),
             warm_places,
             compilations,
-            _ticker: ticker,
+            ticker,
         })))
     }
 
