@@ -2,9 +2,9 @@
 //!
 //! A connection stays on one thread, and so does what its requests need: the policies' instances, the connections to API
 //! servers. Nothing of a request wakes another thread or moves to another processor's cache. Few connections stay
-//! together on one thread for the same reason: waking a thread can cost as much as answering a request
+//! together on one thread for the same reason: waking a thread costs a good part of what a request does
 //! (`docs/performance.md`). What balances is where a connection begins, and that a worker which would take too long gives
-//! requests to another ([`Turn`]): one busy HTTP/2 connection, or many on one thread, are not bound to one processor.
+//! requests to another: one busy HTTP/2 connection, or many on one thread, are not bound to one processor.
 
 use std::cell::Cell;
 use std::num::NonZeroUsize;
